@@ -1,0 +1,1 @@
+//! Holds only `suite/`, one test binary with a module for each stage.
