@@ -1,1 +1,52 @@
+//! Where artifacts, images, instances and fleets are, behind one seam.
+//!
+//! A stage's logic is written once against four traits, in verbs of this domain:
+//! [`Objects`], [`Images`], [`Instances`] and [`Fleets`]. A provider is a module
+//! directory that implements them; [`Provider`] is the choice between providers,
+//! and [`dispatch!`] turns that choice into a type.
+//!
+//! Nothing outside `local/` (and the `locald` program, its other half) knows of
+//! loop devices, nspawn or HAProxy.
 
+mod fleets;
+mod images;
+mod instances;
+pub mod local;
+mod objects;
+
+use anyhow::{Result, bail};
+use cli::args::{ProviderArgs, ProviderName};
+
+pub use fleets::{Fleets, Group, GroupSpec, Member, MemberHealth, Service, ServiceSpec};
+pub use images::{
+    Attachment, Images, RegisteredImage, Registration, SourceImage, StoredVerdict, VolumeRecord, VolumeSpec,
+};
+pub use instances::{Instance, InstanceState, Instances, LaunchSpec};
+pub use objects::{ObjectDigest, Objects};
+
+/// The provider that the command line chose.
+pub enum Provider {
+    /// This machine.
+    Local(local::Local),
+}
+
+/// Opens the provider that the command line chose.
+pub fn open(args: &ProviderArgs) -> Result<Provider> {
+    match args.provider {
+        ProviderName::Local => Ok(Provider::Local(local::Local::open(args)?)),
+        ProviderName::Aws => bail!("this build has no AWS provider: use --provider local"),
+    }
+}
+
+/// Runs an expression with the chosen provider as a concrete type.
+///
+/// Async methods of a trait are not dyn-compatible, so the choice is made once,
+/// here, and everything below it is generic.
+#[macro_export]
+macro_rules! dispatch {
+    ($provider:expr, $name:ident => $body:expr) => {
+        match $provider {
+            $crate::Provider::Local($name) => $body,
+        }
+    };
+}

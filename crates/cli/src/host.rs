@@ -1,0 +1,54 @@
+//! The programs that Kiln uses on the host, and where Debian has them.
+
+/// A program and the Debian package that has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Tool {
+    /// The program, as found by PATH.
+    pub program: &'static str,
+    /// The Debian package.
+    pub package: &'static str,
+    /// What Kiln needs it for.
+    pub used_for: &'static str,
+}
+
+/// Every program that the local line uses. `cargo xtask setup` installs them.
+pub const TOOLS: &[Tool] = &[
+    tool("git", "git", "checking out revisions"),
+    tool("dpkg-deb", "dpkg", "building Debian packages"),
+    tool("zstd", "zstd", "packing trees inside images"),
+    tool("mmdebstrap", "mmdebstrap", "making base images"),
+    tool("sfdisk", "fdisk", "partitioning base images"),
+    tool("mke2fs", "e2fsprogs", "making file systems"),
+    tool("e2fsck", "e2fsprogs", "checking file systems"),
+    tool("mkfs.vfat", "dosfstools", "making the EFI system partition"),
+    tool("mcopy", "mtools", "filling the EFI system partition"),
+    tool("unshare", "util-linux", "provisioning sessions"),
+    tool("nsenter", "util-linux", "provisioning sessions"),
+    tool("mount", "mount", "provisioning sessions"),
+    tool("ansible-playbook", "ansible-core", "provisioning images that have no Ansible inside"),
+    tool("systemd-nspawn", "systemd-container", "booting instances"),
+    tool("ip", "iproute2", "the fleet's network"),
+    tool("dnsmasq", "dnsmasq-base", "the fleet's DHCP and DNS"),
+    tool("haproxy", "haproxy", "balancing"),
+];
+
+const fn tool(program: &'static str, package: &'static str, used_for: &'static str) -> Tool {
+    Tool { program, package, used_for }
+}
+
+/// The Debian package that has `program`, if it is one of ours.
+pub fn package_of(program: &str) -> Option<&'static str> {
+    TOOLS.iter().find(|tool| tool.program == program).map(|tool| tool.package)
+}
+
+/// Whether `program` is found by PATH, or in the directories that only root has there.
+pub fn has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let sbin = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
+    std::env::split_paths(&path).chain(sbin).any(|directory| directory.join(program).is_file())
+}
+
+/// The tools of [`TOOLS`] that this machine lacks.
+pub fn missing_tools() -> Vec<Tool> {
+    TOOLS.iter().filter(|tool| !has(tool.program)).copied().collect()
+}

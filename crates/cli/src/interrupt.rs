@@ -1,0 +1,66 @@
+//! SIGINT and SIGTERM: end what is running, unwind, clean up.
+//!
+//! The running child processes are told to end; the [`crate::Command`] that
+//! waits for one then returns an error, and clean-up happens on the way out as
+//! for any other error. Loops that wait for something else ask [`requested`].
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+static REQUESTED: AtomicBool = AtomicBool::new(false);
+static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Whether the process was asked to end.
+pub fn requested() -> bool {
+    REQUESTED.load(Ordering::SeqCst)
+}
+
+/// An error if the process was asked to end.
+pub fn check() -> anyhow::Result<()> {
+    if requested() { Err(anyhow::anyhow!("interrupted")) } else { Ok(()) }
+}
+
+/// From here on SIGINT and SIGTERM request an orderly end.
+pub(crate) fn catch_signals() {
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
+    thread::spawn(move || {
+        for _ in signals.forever() {
+            REQUESTED.store(true, Ordering::SeqCst);
+            for pid in RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter() {
+                end(*pid);
+            }
+        }
+    });
+}
+
+/// While this lives, an interrupt ends the process `pid`.
+pub(crate) struct EndedByInterrupt(i32);
+
+impl EndedByInterrupt {
+    pub(crate) fn new(pid: u32) -> Self {
+        let pid = pid.cast_signed();
+        RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(pid);
+        if requested() {
+            end(pid);
+        }
+        Self(pid)
+    }
+}
+
+impl Drop for EndedByInterrupt {
+    fn drop(&mut self) {
+        RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+fn end(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, Signal::TERM);
+    }
+}

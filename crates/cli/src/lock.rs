@@ -1,0 +1,56 @@
+//! Named locks that say who holds them.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::narrate;
+
+/// A lock on something named, held until dropped. The kernel releases it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// What to do when somebody else holds a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfHeld {
+    /// Say who holds it, and wait.
+    Wait,
+    /// Say who holds it, and fail.
+    Fail,
+}
+
+impl Lock {
+    /// Takes the lock file `path` for `what`, such as `service hello`.
+    pub fn take(path: &Path, what: &str, if_held: IfHeld) -> Result<Self> {
+        let doing = || format!("locking {what} ({})", path.display());
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).with_context(doing)?;
+        }
+        let mut file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).with_context(doing)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(error).with_context(doing),
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder).with_context(doing)?;
+                let holder = if holder.is_empty() { "another process" } else { holder.trim_end() };
+                if if_held == IfHeld::Fail {
+                    bail!("{what} is in use by {holder}; run again when it has ended, or without --no-wait");
+                }
+                narrate::note(&format!("waiting for {what}, in use by {holder}"));
+                file.lock().with_context(doing)?;
+            }
+        }
+        file.set_len(0).and_then(|()| file.rewind()).with_context(doing)?;
+        let program = std::env::args().take(2).collect::<Vec<_>>().join(" ");
+        let program = program.rsplit('/').next().unwrap_or_default();
+        write!(file, "`{program}` (pid {}, since {:.0})", std::process::id(), jiff::Timestamp::now())
+            .with_context(doing)?;
+        Ok(Self { _file: file })
+    }
+}

@@ -1,0 +1,205 @@
+//! The sections that stages write, one struct for each.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Identity;
+
+/// What every entry records about the run that wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Stamp {
+    /// Version of the tool that wrote the entry.
+    pub tool_version: String,
+    /// When that run started.
+    #[schemars(with = "String")]
+    pub started: Timestamp,
+    /// When it ended.
+    #[schemars(with = "String")]
+    pub ended: Timestamp,
+    /// What it consumed. An entry whose input is no longer what the manifest holds is stale.
+    pub consumed: Identity,
+    /// Why this entry no longer follows from what stands above it; absent while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<String>,
+}
+
+impl Stamp {
+    /// A stamp of a run that started at `started`, consumed `consumed` and ends now.
+    pub fn now(tool_version: &str, started: Timestamp, consumed: Identity) -> Self {
+        Self { tool_version: tool_version.to_owned(), started, ended: Timestamp::now(), consumed, stale: None }
+    }
+}
+
+/// The revision that the artifact was built from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Source {
+    /// Path or URL of the repository.
+    pub repository: String,
+    /// The component's directory in it; empty for its root.
+    #[serde(default)]
+    pub subdirectory: String,
+    /// Commit that was asked for.
+    pub commit: String,
+    /// Last commit that touched the component: the origin of `version` and `epoch`.
+    pub component_commit: String,
+    /// Id of the git tree of the component: the whole of its inputs.
+    pub tree: String,
+    /// The component's version, derived from `component_commit`.
+    pub version: String,
+    /// Committer's time of `component_commit`, in seconds since 1970 (SOURCE_DATE_EPOCH).
+    pub epoch: i64,
+    /// The component's tree as a reproducible `.tar.zst` in the artifact store: later stages
+    /// take template, playbooks and gossfile from it, so that they need no checkout.
+    pub archive: Identity,
+}
+
+/// What the build made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Artifact {
+    /// Who wrote this entry, when, and from which source archive.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// SHA-256 of the artifact: its name in the store.
+    pub identity: Identity,
+    /// File name that it had, such as `hello_1.4_all.deb`.
+    pub file_name: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// The store that has it: a directory or a bucket URL.
+    pub store: String,
+}
+
+/// A provisioned volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Volume {
+    /// Who wrote this entry, when, and from which inputs (the key of its last layer).
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// The volume.
+    pub identity: Identity,
+    /// The artifact that was installed.
+    pub artifact: Identity,
+    /// The image that the volume was made from.
+    pub source_image: Identity,
+    /// Name that the image is to have.
+    pub image_name: String,
+    /// `hvm` or `paravirtual`.
+    pub virtualization_type: String,
+    /// Tags that the image is to have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// What each provisioner did, in order.
+    pub provisioners: Vec<ProvisionedStep>,
+}
+
+/// What one provisioner did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProvisionedStep {
+    /// Type of the provisioner, such as `ansible-local`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Key of the layer that it leads to, SHA-256 in hexadecimal.
+    pub layer: String,
+    /// Whether that layer was there already, so that nothing was run.
+    pub cached: bool,
+    /// How long it ran, in milliseconds; 0 if cached.
+    pub millis: u64,
+    /// Processes that it left running, which were then killed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_over: Vec<LeftOverProcess>,
+}
+
+/// A process that a provisioner left running in the chroot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftOverProcess {
+    /// Its name, as in `/proc/PID/comm`.
+    pub name: String,
+    /// Its command line.
+    pub command_line: String,
+}
+
+/// A registered image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Image {
+    /// Who wrote this entry, when, and from which volume.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// The image.
+    pub identity: Identity,
+    /// Digest of the image's content, as the provider defines it.
+    pub digest: Identity,
+    /// The image's name.
+    pub name: String,
+    /// Virtual size of its disk in bytes.
+    pub size: u64,
+}
+
+/// What testing an image found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verdict {
+    /// Who wrote this entry, when, and for which image.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// Digest of the image's content that was tested, the same before and after.
+    pub digest: Identity,
+    /// SHA-256 of the gossfile that it was tested with.
+    pub gossfile: Identity,
+    /// Whether every check passed.
+    pub passed: bool,
+    /// Time from launch until the system was up, in milliseconds.
+    pub boot_millis: u64,
+    /// Every check.
+    pub checks: Vec<TestedCheck>,
+}
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckOutcome {
+    /// As expected.
+    Passed,
+    /// Not as expected.
+    Failed,
+    /// Not looked at, because the gossfile says so or because it rests on one that failed.
+    Skipped,
+}
+
+/// One check of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TestedCheck {
+    /// `offline` (audit of the disk) or `booted` (inside a running instance).
+    pub phase: String,
+    /// What was checked, such as `service hello: running`.
+    pub name: String,
+    /// How it ended.
+    pub outcome: CheckOutcome,
+    /// For a check that did not pass: what was expected and what was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+}
+
+/// A deployment to one environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Deployment {
+    /// Who wrote this entry, when, and which image it deployed.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// The group that takes the traffic.
+    pub group: Identity,
+    /// The group that it replaced, while that is kept for a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_group: Option<Identity>,
+    /// Number of instances in service.
+    pub instances: u32,
+    /// The component's version.
+    pub version: String,
+    /// Where the service answers.
+    pub url: String,
+    /// DNS name of the service.
+    pub dns: String,
+}

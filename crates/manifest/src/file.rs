@@ -1,0 +1,137 @@
+//! Reading and writing the document as a file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Component, Manifest, SCHEMA_VERSION};
+
+/// Why a manifest could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such file.
+    #[error("no manifest at {path}: run the stage before this one, or name the file with --manifest")]
+    Missing {
+        /// The file that was looked for.
+        path: PathBuf,
+    },
+    /// It is not a manifest.
+    #[error("{path}:{line}:{column}: not a manifest: {why}; mend it, or move it away and start with `artifact build`")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Line of the first fault, from 1.
+        line: usize,
+        /// Column of the first fault, from 1.
+        column: usize,
+        /// What is wrong there.
+        why: String,
+    },
+    /// A newer version of this tool wrote it.
+    #[error(
+        "{path}: its schema_version is {found}, and this build knows up to {SCHEMA_VERSION}: use the version of Kiln that wrote it, or a newer one"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version that it states.
+        found: u64,
+    },
+    /// The file system refused.
+    #[error("manifest {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// Reads the manifest at `path`.
+pub fn read(path: &Path) -> Result<Manifest, ReadError> {
+    let text = fs::read_to_string(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => ReadError::Missing { path: path.to_owned() },
+        _ => ReadError::Io { path: path.to_owned(), source },
+    })?;
+    parse(path, &text)
+}
+
+/// Reads the manifest at `path`, or starts one for `component` if there is none.
+pub fn create_or_read(path: &Path, component: &Component) -> Result<Manifest, ReadError> {
+    match read(path) {
+        Err(ReadError::Missing { .. }) => Ok(Manifest::new(component.clone())),
+        other => other,
+    }
+}
+
+/// Changes the manifest at `path` under a lock on it, starting with `initial` where there is none.
+///
+/// The new document replaces the old one in one rename, after it has reached the
+/// disk; a run that is killed leaves the old one.
+pub fn update(
+    path: &Path,
+    initial: Option<&Component>,
+    change: impl FnOnce(&mut Manifest),
+) -> Result<Manifest, ReadError> {
+    let io = |source| ReadError::Io { path: path.to_owned(), source };
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    if initial.is_some() {
+        fs::create_dir_all(directory).map_err(io)?;
+    }
+    let _lock = lock(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => ReadError::Missing { path: path.to_owned() },
+        _ => io(source),
+    })?;
+    let mut manifest = match initial {
+        Some(component) => create_or_read(path, component)?,
+        None => read(path)?,
+    };
+    change(&mut manifest);
+    manifest.mark_stale();
+    let mut text = serde_json::to_string_pretty(&manifest).map_err(|error| io(error.into()))?;
+    text.push('\n');
+    let mut temporary = tempfile::NamedTempFile::new_in(directory).map_err(io)?;
+    temporary.write_all(text.as_bytes()).map_err(io)?;
+    // A temporary file is private; the manifest is for every stage, whoever runs it.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    temporary.as_file().set_permissions(mode).map_err(io)?;
+    temporary.as_file().sync_all().map_err(io)?;
+    temporary.persist(path).map_err(|error| io(error.error))?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)?;
+    Ok(manifest)
+}
+
+/// The lock stands beside the manifest: the manifest itself is replaced by every write.
+fn lock(path: &Path) -> io::Result<File> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.with_file_name(name))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+fn parse(path: &Path, text: &str) -> Result<Manifest, ReadError> {
+    let malformed = |error: serde_json::Error| ReadError::Malformed {
+        path: path.to_owned(),
+        line: error.line(),
+        column: error.column(),
+        why: strip_position(&error.to_string()),
+    };
+    /// The version is looked at first: a newer document need not parse as ours.
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        schema_version: u64,
+    }
+    let Versioned { schema_version: found } = serde_json::from_str(text).map_err(malformed)?;
+    if found > u64::from(SCHEMA_VERSION) {
+        return Err(ReadError::Newer { path: path.to_owned(), found });
+    }
+    serde_json::from_str(text).map_err(malformed)
+}
+
+fn strip_position(message: &str) -> String {
+    message.rsplit_once(" at line ").map_or(message, |(why, _)| why).to_owned()
+}

@@ -1,0 +1,142 @@
+//! Groups of instances behind a balancer and a DNS name.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::InstanceState;
+
+/// A service to be: its balancer and its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// Name of the service in its environment, such as `hello-production`.
+    pub name: String,
+    /// Port on which instances serve HTTP.
+    pub port: u16,
+    /// Path that answers 200 on a healthy instance.
+    pub health: String,
+    /// DNS name of the service.
+    pub dns: String,
+    /// Port on which the balancer listens; `None`: a free one is chosen, and kept.
+    pub listen: Option<u16>,
+}
+
+/// A service as its provider knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Service {
+    /// What it was created as, with `listen` filled in.
+    pub spec: ServiceSpec,
+    /// Where it answers.
+    pub url: String,
+    /// Its groups by name, with what each was created as.
+    pub groups: BTreeMap<String, Group>,
+    /// Whether the provider's processes run that should: false after a reboot of the host.
+    pub running: bool,
+}
+
+/// A group to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSpec {
+    /// Name of the service that it belongs to.
+    pub service: String,
+    /// Its name: `<service>-v000` and so on.
+    pub name: String,
+    /// Id of the image that its instances run.
+    pub image: String,
+    /// Number of instances.
+    pub size: u32,
+    /// Tags of the group and of its instances.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A group as its provider knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// What it was created as; `size` is the present one.
+    pub spec: GroupSpec,
+    /// Its share of the traffic in percent; 0: none, and open requests run out.
+    pub weight: u8,
+    /// When it was created.
+    pub created: Timestamp,
+}
+
+/// What the balancer says of one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemberHealth {
+    /// Not (yet) known to the balancer. Never counts as healthy.
+    Absent,
+    /// Known, and no answer yet that counts.
+    Unhealthy,
+    /// It answers the health check.
+    Healthy,
+}
+
+/// One instance of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Id of the instance.
+    pub instance: String,
+    /// What the instance is doing.
+    pub state: InstanceState,
+    /// Its address, once it has one.
+    pub address: Option<IpAddr>,
+    /// How many times it has been started.
+    pub starts: u32,
+    /// What the balancer says of it.
+    pub health: MemberHealth,
+    /// Requests of it that are being answered at this moment.
+    pub open_requests: u64,
+    /// Its present share of the traffic in the balancer's own units; 0: none.
+    pub weight: u32,
+    /// What the last health check said, in the balancer's words.
+    pub last_check: String,
+}
+
+/// Services, their groups and their traffic.
+///
+/// Every verb converges: asked again for what is there already, it changes nothing and succeeds.
+#[expect(async_fn_in_trait, reason = "callers are generic over the provider and never need Send")]
+pub trait Fleets {
+    /// The service, with its groups; `None` if there is none. Read-only: starts nothing.
+    async fn service(&self, name: &str) -> Result<Option<Service>>;
+
+    /// All services. Read-only: starts nothing.
+    async fn services(&self) -> Result<Vec<Service>>;
+
+    /// Makes the service's balancer and DNS name, without instances.
+    async fn create_service(&self, spec: &ServiceSpec) -> Result<Service>;
+
+    /// Launches a group and attaches its instances to the balancer at weight 0.
+    async fn create_group(&self, spec: &GroupSpec) -> Result<Group>;
+
+    /// The group's instances as they are now, from a fresh read.
+    async fn members(&self, service: &str, group: &str) -> Result<Vec<Member>>;
+
+    /// Sets the share of traffic of every group named, in percent, all in one step.
+    async fn set_weights(&self, service: &str, weights: &BTreeMap<String, u8>) -> Result<()>;
+
+    /// Takes a group with weight 0 and no open requests off the balancer and terminates its instances.
+    async fn destroy_group(&self, service: &str, group: &str) -> Result<()>;
+
+    /// Destroys the service: its groups, balancer and DNS name.
+    async fn destroy_service(&self, name: &str) -> Result<()>;
+
+    /// Starts again what should run and does not, such as after a reboot of the host.
+    async fn repair(&self) -> Result<()>;
+
+    /// The last lines of an instance's log, and the state of its failed units where it can tell.
+    async fn diagnose(&self, instance: &str) -> Result<String>;
+
+    /// The journal of the service's deployment, oldest entry first.
+    async fn journal(&self, service: &str) -> Result<Vec<serde_json::Value>>;
+
+    /// Adds an entry to the journal. It is on disk when this returns.
+    async fn record(&self, service: &str, entry: &serde_json::Value) -> Result<()>;
+
+    /// Takes the lock under which one deployment at a time changes the service.
+    async fn lock_service(&self, name: &str) -> Result<cli::lock::Lock>;
+}

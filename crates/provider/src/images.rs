@@ -1,0 +1,160 @@
+//! Images, the volumes that they are made of, and the layers in between.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use jiff::Timestamp;
+use manifest::Identity;
+use serde::{Deserialize, Serialize};
+
+/// What a template names as the image to start from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceImage {
+    /// Id, name or alias.
+    pub name: String,
+}
+
+/// An image that instances can be launched from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisteredImage {
+    /// Its id at the provider.
+    pub id: String,
+    /// Its name, unique among images.
+    pub name: String,
+    /// Digest of its content.
+    pub digest: Identity,
+    /// Virtual size of its disk in bytes.
+    pub size: u64,
+    /// `hvm` (a partitioned disk) or `paravirtual` (a file system on the whole disk).
+    pub virtualization_type: String,
+    /// When it was registered.
+    pub created: Timestamp,
+    /// The image that it was made from, if any.
+    pub source_image: Option<Identity>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// What the last test of it found.
+    pub verdict: Option<StoredVerdict>,
+}
+
+/// The verdict that travels with an image: the deployer trusts no manifest alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredVerdict {
+    /// Whether every check passed.
+    pub passed: bool,
+    /// Digest of the content that was tested.
+    pub digest: Identity,
+    /// When the test ended.
+    pub ended: Timestamp,
+}
+
+/// What a volume is made for.
+#[derive(Debug, Clone)]
+pub struct VolumeSpec {
+    /// Image at the bottom of it.
+    pub source: RegisteredImage,
+    /// Key of the layer to start from instead of the image itself.
+    pub layer: Option<String>,
+    /// `hvm` or `paravirtual`; a volume of another type than its source has its file system moved.
+    pub virtualization_type: String,
+    /// Tags of the volume.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A volume as its provider knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRecord {
+    /// Its id at the provider.
+    pub id: String,
+    /// `hvm` or `paravirtual`.
+    pub virtualization_type: String,
+    /// The image at the bottom of it.
+    pub source_image: Identity,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// Key of the layer that it holds, once provisioning is complete.
+    pub complete: Option<String>,
+}
+
+/// A volume that is attached to this machine as a block device.
+///
+/// On the local provider the device goes away by itself when this and the last
+/// mount of it are gone, however the process ends.
+#[derive(Debug)]
+pub struct Attachment {
+    /// The block device that has the root file system.
+    pub device: PathBuf,
+    /// Keeps the device while it lives, where that is the provider's way.
+    pub(crate) _guard: Option<std::fs::File>,
+}
+
+/// What an image is to be registered as.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// Its name.
+    pub name: String,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// Take the name over from an image that has it.
+    pub replace: bool,
+}
+
+/// Images, volumes and layers.
+#[expect(async_fn_in_trait, reason = "callers are generic over the provider and never need Send")]
+pub trait Images {
+    /// Finds an image by id, name or alias.
+    async fn find_source(&self, source: &SourceImage) -> Result<Option<RegisteredImage>>;
+
+    /// Makes a volume from an image or a layer. It belongs to this process until it is complete:
+    /// if the process ends before, the next run removes it.
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeRecord>;
+
+    /// Attaches the volume's root file system as a block device of this machine.
+    async fn attach(&self, volume: &VolumeRecord) -> Result<Attachment>;
+
+    /// Detaches it. An error if something still uses the device.
+    async fn detach(&self, attachment: Attachment) -> Result<()>;
+
+    /// Keeps the volume's present content, which must be clean and unmounted, as the layer `key`.
+    async fn cut_layer(&self, volume: &VolumeRecord, key: &str) -> Result<()>;
+
+    /// Whether there is a layer `key` that is no older than `max_age`.
+    async fn has_layer(&self, key: &str, max_age: std::time::Duration) -> Result<bool>;
+
+    /// Marks the volume as complete: it holds the layer `key` and is not changed any more.
+    async fn complete_volume(&self, volume: &VolumeRecord, key: &str) -> Result<VolumeRecord>;
+
+    /// The complete volume with this id, if it is still there.
+    async fn volume(&self, id: &str) -> Result<Option<VolumeRecord>>;
+
+    /// Deletes a volume.
+    async fn delete_volume(&self, id: &str) -> Result<()>;
+
+    /// Makes an image of a complete volume: snapshot, register and tag.
+    async fn register(&self, volume: &VolumeRecord, registration: &Registration) -> Result<RegisteredImage>;
+
+    /// The image with this id, if it is still there.
+    async fn image(&self, id: &str) -> Result<Option<RegisteredImage>>;
+
+    /// All images, oldest first.
+    async fn list(&self) -> Result<Vec<RegisteredImage>>;
+
+    /// Lets `alias` stand for the image `id`.
+    async fn alias(&self, alias: &str, id: &str) -> Result<()>;
+
+    /// All aliases and the ids that they stand for.
+    async fn aliases(&self) -> Result<BTreeMap<String, String>>;
+
+    /// Deletes an image. An error if instances run from it.
+    async fn remove(&self, id: &str) -> Result<()>;
+
+    /// Computes the digest of the image's content anew.
+    async fn digest(&self, id: &str) -> Result<Identity>;
+
+    /// Stores the verdict with the image.
+    async fn record_verdict(&self, id: &str, verdict: &StoredVerdict) -> Result<()>;
+
+    /// Runs `look` on the image's root file system, mounted read-only where no other process sees it.
+    async fn with_root<T>(&self, id: &str, look: impl FnOnce(&Path) -> Result<T>) -> Result<T>;
+}
