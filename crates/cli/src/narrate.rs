@@ -50,6 +50,15 @@ pub fn note(text: &str) {
     line(&format!("    note: {text}"));
 }
 
+/// There is nothing to do: what was asked for is there already.
+///
+/// The last line of a run that says so begins with `unchanged:`, which is how a caller tells such a
+/// run from one that did the work.
+pub fn unchanged(text: &str) {
+    finish();
+    line(&format!("unchanged: {text}"));
+}
+
 /// The message of the error that ends the run.
 pub fn error(text: &str) {
     finish();
