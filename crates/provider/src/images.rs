@@ -156,5 +156,5 @@ pub trait Images {
     async fn record_verdict(&self, id: &str, verdict: &StoredVerdict) -> Result<()>;
 
     /// Runs `look` on the image's root file system, mounted read-only where no other process sees it.
-    async fn with_root<T>(&self, id: &str, look: impl FnOnce(&Path) -> Result<T>) -> Result<T>;
+    async fn with_root<T: Send>(&self, id: &str, look: impl FnOnce(&Path) -> Result<T> + Send) -> Result<T>;
 }

@@ -6,22 +6,30 @@
 //! objects/sha256/ab/ab12…      artifacts and other content, by digest
 //! images/ID/{image.json, disk.raw}
 //! aliases/NAME                  a file that holds an image id
-//! volumes/ID/{volume.json, owner.json, disk.raw}
+//! volumes/ID/{volume.json, disk.raw}   complete volumes, never written again
 //! layers/KEY/disk.raw           the state of a volume after a provisioner
+//! tmp/PID-STARTED/              what a process has not completed: removed once it has ended
 //! locks/                        one file for each name that can be locked
 //! locald/                       the supervisor: its copy, socket and log
 //! instances/ID/                 instances, written by locald only
 //! services/NAME/                services and their groups, written by locald only; the deployer's journal
 //! ```
 
+mod disk;
+mod images;
+mod loop_device;
 mod objects;
+mod private_mount;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cli::args::ProviderArgs;
 use cli::lock::{IfHeld, Lock};
+use cli::process::ProcessId;
 
+pub use disk::{HVM, PARAVIRTUAL};
 pub use objects::Directory;
 
 /// The local provider, with its state directory.
@@ -36,7 +44,7 @@ impl Local {
     pub fn open(args: &ProviderArgs) -> Result<Self> {
         let state = std::path::absolute(&args.state_dir)
             .with_context(|| format!("state directory {}", args.state_dir.display()))?;
-        std::fs::create_dir_all(&state).with_context(|| {
+        fs::create_dir_all(&state).with_context(|| {
             format!("creating the state directory {}: name another with --state-dir, or run as root", state.display())
         })?;
         Ok(Self { state, if_held: args.if_held() })
@@ -51,4 +59,45 @@ impl Local {
     pub fn lock(&self, name: &str, what: &str) -> Result<Lock> {
         Lock::take(&self.state.join("locks").join(name), what, self.if_held)
     }
+
+    /// A directory for what this process has not completed yet.
+    ///
+    /// What a process leaves there, however it ended, is removed by the next one that asks.
+    pub fn temporary(&self) -> Result<PathBuf> {
+        let this = ProcessId::current();
+        let all = self.state.join("tmp");
+        let own = all.join(format!("{}-{}", this.pid, this.started));
+        if !own.exists() {
+            for name in images::names_in(&all)? {
+                if !owner_of(&name).is_some_and(ProcessId::is_alive) {
+                    images::remove_dir(&all.join(name))?;
+                }
+            }
+            fs::create_dir_all(&own).with_context(|| format!("creating {}", own.display()))?;
+        }
+        Ok(own)
+    }
+
+    /// Ids of the instances that run the image `id`.
+    fn instances_of(&self, id: &str) -> Result<Vec<String>> {
+        #[derive(serde::Deserialize)]
+        struct OfImage {
+            image: String,
+        }
+        let directory = self.state.join("instances");
+        let mut users = Vec::new();
+        for name in images::names_in(&directory)? {
+            let record: Option<OfImage> = images::read_json(&directory.join(&name).join("instance.json"))?;
+            if record.is_some_and(|record| record.image == id) {
+                users.push(name);
+            }
+        }
+        Ok(users)
+    }
+}
+
+/// The process that a directory in `tmp/` is named after.
+fn owner_of(name: &str) -> Option<ProcessId> {
+    let (pid, started) = name.split_once('-')?;
+    Some(ProcessId { pid: pid.parse().ok()?, started: started.parse().ok()? })
 }

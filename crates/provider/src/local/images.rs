@@ -1,0 +1,330 @@
+//! Images, volumes and layers as directories with a raw disk in each.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use jiff::Timestamp;
+use manifest::{Identity, IdentityKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::disk::{self, HVM, PARAVIRTUAL};
+use super::loop_device::LoopDevice;
+use super::{Local, private_mount};
+use crate::{Attachment, Images, RegisteredImage, Registration, SourceImage, StoredVerdict, VolumeRecord, VolumeSpec};
+
+/// The disk in every directory of an image, volume or layer.
+const DISK: &str = "disk.raw";
+
+impl Local {
+    fn images_dir(&self) -> PathBuf {
+        self.state.join("images")
+    }
+
+    /// The image's disk: `locald` boots it, read-only.
+    pub fn image_disk(&self, id: &str) -> PathBuf {
+        self.images_dir().join(id).join(DISK)
+    }
+
+    fn read_image(&self, id: &str) -> Result<Option<RegisteredImage>> {
+        read_json(&self.images_dir().join(id).join("image.json"))
+    }
+
+    fn write_image(&self, image: &RegisteredImage) -> Result<()> {
+        write_json(&self.images_dir().join(&image.id).join("image.json"), image)
+    }
+
+    fn volume_dir(&self, id: &str) -> PathBuf {
+        self.state.join("volumes").join(id)
+    }
+
+    /// An incomplete volume is a temporary of this process, so that it goes when the process has gone.
+    fn volume_disk(&self, volume: &VolumeRecord) -> Result<PathBuf> {
+        let directory = match volume.complete {
+            Some(_) => self.volume_dir(&volume.id),
+            None => self.temporary()?.join(&volume.id),
+        };
+        Ok(directory.join(DISK))
+    }
+
+    fn layer_disk(&self, key: &str) -> PathBuf {
+        self.state.join("layers").join(key).join(DISK)
+    }
+
+    /// Makes an image of a disk that is a temporary of this process: the way in for base images.
+    pub fn adopt_disk(
+        &self,
+        disk: &Path,
+        virtualization_type: &str,
+        source_image: Option<Identity>,
+        registration: &Registration,
+    ) -> Result<RegisteredImage> {
+        let _lock = self.lock(
+            &format!("image-name-{}", registration.name.replace('/', "_")),
+            &format!("the image name {}", registration.name),
+        )?;
+        let taken = self.all_images()?.into_iter().find(|image| image.name == registration.name);
+        if let Some(taken) = &taken
+            && !registration.replace
+        {
+            bail!(
+                "the image name '{}' is taken by {}: choose another name, set \"force_deregister\": true in the builder, or run `imager remove {}`",
+                registration.name,
+                taken.id,
+                taken.id
+            );
+        }
+        // The digest, and with it the image, must not outrun the disk's content.
+        File::open(disk).and_then(|disk| disk.sync_all()).with_context(|| format!("disk {}", disk.display()))?;
+        let image = RegisteredImage {
+            id: new_id("img"),
+            name: registration.name.clone(),
+            digest: disk::digest(disk)?,
+            size: disk.metadata()?.len(),
+            virtualization_type: virtualization_type.to_owned(),
+            created: Timestamp::now(),
+            source_image,
+            tags: registration.tags.clone(),
+            verdict: None,
+        };
+        let directory = self.temporary()?.join(&image.id);
+        fs::create_dir_all(&directory)?;
+        // The disk is never written again, so volume and image can be one file.
+        fs::hard_link(disk, directory.join(DISK)).or_else(|_| disk_copy(disk, &directory.join(DISK)))?;
+        fs::set_permissions(directory.join(DISK), Permissions::from_mode(0o444))?;
+        write_json(&directory.join("image.json"), &image)?;
+        fs::create_dir_all(self.images_dir())?;
+        fs::rename(&directory, self.images_dir().join(&image.id))?;
+        if let Some(mut old) = taken {
+            old.name = format!("{} (replaced by {})", old.name, image.id);
+            self.write_image(&old)?;
+        }
+        Ok(image)
+    }
+
+    fn all_images(&self) -> Result<Vec<RegisteredImage>> {
+        let mut images = Vec::new();
+        for id in names_in(&self.images_dir())? {
+            images.extend(self.read_image(&id)?);
+        }
+        images.sort_by_key(|image| image.created);
+        Ok(images)
+    }
+}
+
+impl Images for Local {
+    async fn find_source(&self, source: &SourceImage) -> Result<Option<RegisteredImage>> {
+        let aliases = self.aliases().await?;
+        let wanted = aliases.get(&source.name).unwrap_or(&source.name);
+        Ok(self.all_images()?.into_iter().find(|image| image.id == *wanted || image.name == *wanted))
+    }
+
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeRecord> {
+        let volume = VolumeRecord {
+            id: new_id("vol"),
+            virtualization_type: spec.virtualization_type.clone(),
+            source_image: Identity::new(IdentityKind::LocalImage, &spec.source.id),
+            tags: spec.tags.clone(),
+            complete: None,
+        };
+        let directory = self.temporary()?.join(&volume.id);
+        fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+        let source_disk = self.image_disk(&spec.source.id);
+        let (from, range) = match (&spec.layer, &*spec.source.virtualization_type, &*spec.virtualization_type) {
+            (Some(key), ..) => (self.layer_disk(key), None),
+            (None, HVM, PARAVIRTUAL) => {
+                let root = disk::root_range(&source_disk, HVM)?;
+                (source_disk, Some(root))
+            }
+            (None, have, want) if have == want => (source_disk, None),
+            (None, have, want) => bail!(
+                "cannot make a {want} volume of {} ({}), which is {have}: it has no partition table and no boot loader; start from an hvm image",
+                spec.source.name,
+                spec.source.id
+            ),
+        };
+        disk::clone(&from, range, &directory.join(DISK))?;
+        Ok(volume)
+    }
+
+    async fn attach(&self, volume: &VolumeRecord) -> Result<Attachment> {
+        ensure!(volume.complete.is_none(), "volume {} is complete: images and layers rest on its content", volume.id);
+        let disk = self.volume_disk(volume)?;
+        let root = disk::root_range(&disk, &volume.virtualization_type)?;
+        let LoopDevice { path, handle } = LoopDevice::attach(&disk, root, false)?;
+        Ok(Attachment { device: path, _guard: Some(handle) })
+    }
+
+    async fn detach(&self, attachment: Attachment) -> Result<()> {
+        let Attachment { device, _guard } = attachment;
+        if let Some(handle) = _guard {
+            // What is still in the device's own cache belongs to the disk.
+            handle.sync_all().with_context(|| format!("writing out {}", device.display()))?;
+        }
+        Ok(())
+    }
+
+    async fn cut_layer(&self, volume: &VolumeRecord, key: &str) -> Result<()> {
+        let target = self.layer_disk(key).with_file_name("");
+        if target.exists() {
+            fs::remove_dir_all(&target).with_context(|| format!("removing the old layer {}", target.display()))?;
+        }
+        let directory = self.temporary()?.join(format!("layer-{key}"));
+        fs::create_dir_all(&directory)?;
+        disk::clone(&self.volume_disk(volume)?, None, &directory.join(DISK))?;
+        fs::create_dir_all(self.state.join("layers"))?;
+        fs::rename(&directory, &target).with_context(|| format!("storing the layer {}", target.display()))
+    }
+
+    async fn has_layer(&self, key: &str, max_age: Duration) -> Result<bool> {
+        let made = self.layer_disk(key).metadata().and_then(|layer| layer.modified());
+        Ok(made.is_ok_and(|made| made.elapsed().unwrap_or_default() <= max_age))
+    }
+
+    async fn complete_volume(&self, volume: &VolumeRecord, key: &str) -> Result<VolumeRecord> {
+        let complete = VolumeRecord { complete: Some(key.to_owned()), ..volume.clone() };
+        let directory = self.temporary()?.join(&volume.id);
+        File::open(directory.join(DISK)).and_then(|disk| disk.sync_all())?;
+        write_json(&directory.join("volume.json"), &complete)?;
+        fs::create_dir_all(self.state.join("volumes"))?;
+        let target = self.volume_dir(&volume.id);
+        fs::rename(&directory, &target).with_context(|| format!("storing the volume {}", target.display()))?;
+        Ok(complete)
+    }
+
+    async fn volume(&self, id: &str) -> Result<Option<VolumeRecord>> {
+        read_json(&self.volume_dir(id).join("volume.json"))
+    }
+
+    async fn delete_volume(&self, id: &str) -> Result<()> {
+        for directory in [self.volume_dir(id), self.temporary()?.join(id)] {
+            remove_dir(&directory)?;
+        }
+        Ok(())
+    }
+
+    async fn register(&self, volume: &VolumeRecord, registration: &Registration) -> Result<RegisteredImage> {
+        ensure!(volume.complete.is_some(), "volume {} is not complete: provision it first", volume.id);
+        let source = Some(volume.source_image.clone());
+        self.adopt_disk(&self.volume_disk(volume)?, &volume.virtualization_type, source, registration)
+    }
+
+    async fn image(&self, id: &str) -> Result<Option<RegisteredImage>> {
+        self.read_image(id)
+    }
+
+    async fn list(&self) -> Result<Vec<RegisteredImage>> {
+        self.all_images()
+    }
+
+    async fn alias(&self, alias: &str, id: &str) -> Result<()> {
+        ensure!(
+            !alias.is_empty() && !alias.contains('/') && !alias.starts_with('.'),
+            "'{alias}' cannot be an alias: it must be a plain name without '/'"
+        );
+        write_atomically(&self.state.join("aliases").join(alias), id.as_bytes())
+    }
+
+    async fn aliases(&self) -> Result<BTreeMap<String, String>> {
+        let directory = self.state.join("aliases");
+        names_in(&directory)?
+            .into_iter()
+            .map(|alias| {
+                let id = fs::read_to_string(directory.join(&alias)).with_context(|| format!("alias {alias}"))?;
+                Ok((alias, id))
+            })
+            .collect()
+    }
+
+    async fn remove(&self, id: &str) -> Result<()> {
+        let users: Vec<_> = self.instances_of(id)?;
+        ensure!(users.is_empty(), "image {id} is in use by {}: destroy them first", users.join(", "));
+        for (alias, target) in self.aliases().await? {
+            if target == id {
+                fs::remove_file(self.state.join("aliases").join(alias))?;
+            }
+        }
+        remove_dir(&self.images_dir().join(id))
+    }
+
+    async fn digest(&self, id: &str) -> Result<Identity> {
+        disk::digest(&self.image_disk(id))
+    }
+
+    async fn record_verdict(&self, id: &str, verdict: &StoredVerdict) -> Result<()> {
+        let mut image = self.read_image(id)?.with_context(|| format!("image {id} is no longer there"))?;
+        image.verdict = Some(verdict.clone());
+        self.write_image(&image)
+    }
+
+    async fn with_root<T: Send>(&self, id: &str, look: impl FnOnce(&Path) -> Result<T> + Send) -> Result<T> {
+        let image = self.read_image(id)?.with_context(|| format!("image {id} is no longer there"))?;
+        let disk = self.image_disk(id);
+        let device = LoopDevice::attach(&disk, disk::root_range(&disk, &image.virtualization_type)?, true)?;
+        private_mount::with(&device.path, look)
+    }
+}
+
+fn disk_copy(from: &Path, to: &Path) -> io::Result<()> {
+    disk::clone(from, None, to).map_err(io::Error::other)
+}
+
+/// An id such as `img-3f9a0c61d2b4`.
+fn new_id(kind: &str) -> String {
+    format!("{kind}-{}", &Uuid::new_v4().simple().to_string()[..12])
+}
+
+pub(super) fn remove_dir(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The names in a directory; none if there is no such directory.
+pub(super) fn names_in(directory: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("reading {}", directory.display()))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Reads a JSON file; `None` if there is none.
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    write_atomically(path, &serde_json::to_vec_pretty(value)?)
+}
+
+/// Replaces a file as a whole: after a crash it has the old or the new content.
+pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
+    let doing = || format!("writing {}", path.display());
+    let directory = path.parent().with_context(doing)?;
+    fs::create_dir_all(directory).with_context(doing)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(directory).with_context(doing)?;
+    temporary.write_all(content).with_context(doing)?;
+    temporary.as_file().set_permissions(Permissions::from_mode(0o644)).with_context(doing)?;
+    temporary.as_file().sync_all().with_context(doing)?;
+    temporary.persist(path).with_context(doing)?;
+    File::open(directory).and_then(|directory| directory.sync_all()).with_context(doing)
+}
