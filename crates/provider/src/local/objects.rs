@@ -22,6 +22,11 @@ impl Directory {
         Self { root: root.into() }
     }
 
+    /// The directory that it is in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     fn path(&self, digest: &ObjectDigest) -> PathBuf {
         self.root.join("sha256").join(&digest.as_str()[..2]).join(digest.as_str())
     }
