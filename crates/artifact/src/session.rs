@@ -16,7 +16,7 @@ const OUTER_SHELL: &str = r#""$@" 2>&1; exit $?"#;
 
 /// A build command said no: the component's fault, not ours.
 #[derive(Debug, thiserror::Error)]
-#[error("the build of {component} failed: command {number} of {count}, `{command}` ({status}){tail}")]
+#[error("the build of {component}: command {number} of {count} failed ({status}): `{command}`{tail}")]
 pub struct BuildFailed {
     component: String,
     number: usize,
