@@ -1,0 +1,170 @@
+//! `deployer deploy`
+
+use anyhow::{Context, Result, bail};
+use cli::args::{ManifestArgs, ProviderArgs};
+use cli::{ExitCode, narrate};
+use jiff::Timestamp;
+use manifest::component::Deploy;
+use provider::{Fleets, Images, Service};
+use uuid::Uuid;
+
+use crate::health::{self, NotHealthy};
+use crate::journal::{self, Event, Kind, Rollout};
+use crate::request::Request;
+use crate::site::Site;
+use crate::stability::wholly_healthy;
+use crate::{names, preflight, settle, target, weights};
+
+/// Launch the manifest's tested image as a new group and move the traffic to it.
+///
+/// Prints the service's URL. The group that is replaced is kept at size for a while, for `deployer rollback`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    manifest: ManifestArgs,
+
+    /// The environment to deploy to.
+    #[arg(long, value_name = "NAME", default_value = Deploy::DEFAULT_ENVIRONMENT, value_parser = target::environment)]
+    environment: String,
+}
+
+/// Reads the request, and deploys.
+pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
+    let request = Request::read(&args.manifest.manifest, &args.environment)?;
+    let force = args.manifest.force;
+    provider::dispatch!(provider::open(provider)?, provider => deploy(&provider, &request, force).await)
+}
+
+/// The whole sequence. Whatever of it a killed run had done is found done when it is run again.
+async fn deploy<P: Fleets + Images>(provider: &P, request: &Request, force: bool) -> Result<ExitCode> {
+    let site = Site { provider, service: &request.service.name };
+    let _lock = provider.lock_service(site.service).await?;
+    if let Err(refusal) = preflight::check(provider, request).await? {
+        narrate::error(&refusal.to_string());
+        return Ok(ExitCode::Verdict);
+    }
+    let wanted = (request.image.identity.value.as_str(), request.fleet.instances);
+    let unfinished = settle::earlier_run(&site, Some(wanted)).await?;
+    start_again(&site, request).await?;
+    if unfinished.is_none() && !force && serves_already(&site, request).await? {
+        return Ok(ExitCode::Done);
+    }
+    site.remove_retired(Timestamp::now()).await?;
+    let rollout = match unfinished {
+        Some(rollout) => rollout,
+        None => begin(&site, request).await?,
+    };
+    match roll_out(&site, &rollout, request).await {
+        Ok(url) => {
+            settle::complete(&site, &rollout).await?;
+            request.note_deployment(&rollout.group, rollout.previous.as_deref(), &url)?;
+            println!("{url}");
+            Ok(ExitCode::Done)
+        }
+        Err(error) => take_back(&site, &rollout, error).await,
+    }
+}
+
+/// The part that is taken back when it fails.
+async fn roll_out<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, request: &Request) -> Result<String> {
+    let service = site.create_service(&request.service).await?;
+    site.create_group(&request.group(rollout)).await?;
+    health::stable(site, rollout, &request.fleet).await?;
+    let reached = site.view().await?.weight(&rollout.group);
+    for weights in weights::plan(&request.fleet.steps, &rollout.group, rollout.previous.as_deref(), reached) {
+        site.shift(&weights, rollout.size).await?;
+        // The gate of the last step is the bake: the old group is still at size.
+        health::gate(site, rollout, &request.fleet).await?;
+    }
+    Ok(service.url)
+}
+
+async fn begin<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Result<Rollout> {
+    let (view, entries) = (site.view().await?, site.entries().await?);
+    let carrying = Vec::from_iter(view.carrying());
+    if carrying.len() > 1 {
+        bail!(
+            "{}: the traffic is divided between {} and no deployment is under way: somebody else changed the service; \
+             run `deployer destroy`, or give all of it to one of them",
+            site.service,
+            carrying.join(" and ")
+        );
+    }
+    let present = view.groups.keys().map(String::as_str).collect();
+    let rollout = Rollout {
+        deployment: Uuid::new_v4().to_string(),
+        kind: Kind::Deploy,
+        image: request.image.identity.value.clone(),
+        size: request.fleet.instances,
+        group: names::next_group(site.service, journal::last_group(&entries), &present),
+        previous: carrying.first().map(|group| (*group).to_owned()),
+        retain_seconds: request.fleet.retain_seconds,
+    };
+    site.record(Event::Started(rollout.clone())).await?;
+    Ok(rollout)
+}
+
+/// After a reboot of the host nothing of a service runs: the old group must serve again before it is replaced.
+async fn start_again<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Result<()> {
+    if site.read().await?.is_none_or(|service| service.running) {
+        return Ok(());
+    }
+    narrate::step(&format!("{}: starting it again", site.service));
+    site.provider.repair().await?;
+    let Some((group, size)) = sole_carrier(site.read().await?.as_ref()) else { return Ok(()) };
+    let until = tokio::time::Duration::from_secs(request.fleet.healthy_seconds);
+    let healthy = async {
+        while !wholly_healthy(&site.members(&group).await?, usize::try_from(size)?) {
+            cli::interrupt::check()?;
+            tokio::time::sleep(health::POLL).await;
+        }
+        anyhow::Ok(())
+    };
+    if let Ok(result) = tokio::time::timeout(until, healthy).await {
+        return result;
+    }
+    narrate::note(&format!("{group} does not become healthy again: it is replaced as it is"));
+    Ok(())
+}
+
+/// Whether the service is as asked for; then its URL has been printed.
+async fn serves_already<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Result<bool> {
+    let Some(service) = site.read().await? else { return Ok(false) };
+    let Some((group, size)) = sole_carrier(Some(&service)) else { return Ok(false) };
+    let asked = &request.service;
+    let listen = asked.listen.or(service.spec.listen);
+    let as_asked = service.spec == provider::ServiceSpec { listen, ..asked.clone() }
+        && service.groups[&group].spec.image == request.image.identity.value
+        && size == request.fleet.instances;
+    if !as_asked || !wholly_healthy(&site.members(&group).await?, usize::try_from(size)?) {
+        return Ok(false);
+    }
+    let entries = site.entries().await?;
+    let previous = journal::retained(&entries).map(|(group, _)| group).filter(|it| service.groups.contains_key(*it));
+    request.note_deployment(&group, previous, &service.url)?;
+    println!("{}", service.url);
+    narrate::unchanged(&format!("{group} serves {} already", request.image.identity));
+    Ok(true)
+}
+
+/// The group that has all of the traffic, with its size.
+fn sole_carrier(service: Option<&Service>) -> Option<(String, u32)> {
+    let carrier = service?.groups.iter().find(|(_, group)| group.weight == 100)?;
+    Some((carrier.0.clone(), carrier.1.spec.size))
+}
+
+/// The verdict on a new group is an answer; anything else that went wrong is an error. Both are taken back.
+async fn take_back<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, error: anyhow::Error) -> Result<ExitCode> {
+    let group = &rollout.group;
+    narrate::step(&format!("{group}: taking it back"));
+    settle::back_out(site, rollout, &format!("{error:#}")).await?;
+    let Some(verdict) = error.downcast_ref::<NotHealthy>() else {
+        return Err(error).with_context(|| format!("deploying {group} (it has been taken back)"));
+    };
+    let traffic = match &rollout.previous {
+        Some(previous) => format!("the traffic is with {previous}, and {group} was removed"),
+        None => format!("{group} was removed"),
+    };
+    narrate::error(&format!("{verdict}; {traffic}"));
+    Ok(ExitCode::Verdict)
+}

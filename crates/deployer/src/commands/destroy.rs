@@ -1,0 +1,41 @@
+//! `deployer destroy`
+
+use anyhow::Result;
+use cli::args::ProviderArgs;
+use cli::{ExitCode, narrate};
+use provider::Fleets;
+
+use crate::site::Site;
+use crate::target::{Named, Target};
+
+/// Remove the service with its groups, its balancer and its DNS name, and nothing else.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Finds the service, and destroys it.
+pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
+    let named = args.target.resolve()?;
+    provider::dispatch!(provider::open(provider)?, provider => destroy(&provider, &named).await)
+}
+
+async fn destroy<P: Fleets>(provider: &P, named: &Named) -> Result<ExitCode> {
+    let site = Site { provider, service: &named.service };
+    let _lock = provider.lock_service(site.service).await?;
+    // A deployment that was killed at its very beginning left no more than its journal.
+    let is_there = site.read().await?.is_some() || !site.entries().await?.is_empty();
+    if is_there {
+        site.destroy_service().await?;
+    }
+    if let Some((path, environment)) = &named.section {
+        manifest::update(path, None, |manifest| {
+            manifest.deployments.remove(environment);
+        })?;
+    }
+    if !is_there {
+        narrate::unchanged(&format!("there is no service {}", site.service));
+    }
+    Ok(ExitCode::Done)
+}

@@ -1,0 +1,39 @@
+//! `deployer gc`
+
+use anyhow::Result;
+use cli::args::ProviderArgs;
+use cli::{ExitCode, narrate};
+use jiff::Timestamp;
+use provider::Fleets;
+
+use crate::journal;
+use crate::site::Site;
+
+/// Remove the replaced groups of all services whose time is past.
+///
+/// Prints the names of the removed groups.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Goes through all services.
+pub async fn run(_: Args, provider: &ProviderArgs) -> Result<ExitCode> {
+    provider::dispatch!(provider::open(provider)?, provider => collect(&provider).await)
+}
+
+async fn collect<P: Fleets>(provider: &P) -> Result<ExitCode> {
+    let mut removed = Vec::new();
+    for service in provider.services().await? {
+        let site = Site { provider, service: &service.spec.name };
+        let _lock = provider.lock_service(site.service).await?;
+        if !service.running || journal::unfinished(&site.entries().await?).is_some() {
+            narrate::note(&format!("{} is not in order and is left alone: run `deployer repair`", site.service));
+            continue;
+        }
+        removed.extend(site.remove_retired(Timestamp::now()).await?);
+    }
+    removed.iter().for_each(|group| println!("{group}"));
+    if removed.is_empty() {
+        narrate::unchanged("no group's time is past");
+    }
+    Ok(ExitCode::Done)
+}

@@ -1,0 +1,111 @@
+//! `deployer rollback`
+
+use anyhow::{Result, bail};
+use cli::args::ProviderArgs;
+use cli::{BadInput, ExitCode, narrate};
+use jiff::Timestamp;
+use manifest::{Deployment, Identity, Stamp};
+use provider::{Fleets, Group, Service};
+use uuid::Uuid;
+
+use crate::journal::{self, Event, Kind, Rollout};
+use crate::request::group_kind;
+use crate::site::Site;
+use crate::stability::wholly_healthy;
+use crate::target::{Named, Target};
+use crate::{settle, weights};
+
+/// How long the group that loses the traffic is kept where its own deployment does not say.
+const RETAIN_SECONDS: u64 = 3600;
+
+/// Give all traffic back to the group that was replaced last.
+///
+/// It is one switch. The group that loses the traffic is kept as the other one was, so that a second rollback undoes
+/// the first. Prints the service's URL.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Finds the service, and switches.
+pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
+    let named = args.target.resolve()?;
+    provider::dispatch!(provider::open(provider)?, provider => roll_back(&provider, &named).await)
+}
+
+async fn roll_back<P: Fleets>(provider: &P, named: &Named) -> Result<ExitCode> {
+    let started = Timestamp::now();
+    let site = Site { provider, service: &named.service };
+    let _lock = provider.lock_service(site.service).await?;
+    settle::earlier_run(&site, None).await?;
+    let Some(service) = site.read().await? else { return Err(named.missing("rolling back").into()) };
+    let rollout = begin(&site, &service).await?;
+    site.record(Event::Started(rollout.clone())).await?;
+    site.switch(&weights::all(&rollout.group, rollout.previous.as_deref())).await?;
+    settle::complete(&site, &rollout).await?;
+    note_rollback(named, &service, &rollout, started)?;
+    narrate::step(&format!("{}: {} serves again", site.service, rollout.group));
+    println!("{}", service.url);
+    Ok(ExitCode::Done)
+}
+
+/// The switch to make, if there is a group to switch to and it is healthy.
+async fn begin<P: Fleets>(site: &Site<'_, P>, service: &Service) -> Result<Rollout> {
+    let doing = format!("rolling back {}", site.service);
+    if !service.running {
+        bail!("{doing}: its processes do not run (was the host restarted?); run `deployer repair` first");
+    }
+    let entries = site.entries().await?;
+    let view = site.view().await?;
+    let kept = journal::retained(&entries).and_then(|(name, _)| view.groups.get_key_value(name));
+    let Some((name, group)) = kept.filter(|(_, group)| group.weight == 0) else {
+        let remedy = "deploy the image that is wanted with `deployer deploy`";
+        return Err(BadInput::new(doing, "no replaced group is kept: none was, or its time is past", remedy).into());
+    };
+    if !wholly_healthy(&group.members, usize::try_from(group.size)?) {
+        bail!(
+            "{doing}: the group {name} is not healthy, and the traffic stays where it is; see `deployer status`, or run \
+             `deployer repair`"
+        );
+    }
+    Ok(Rollout {
+        deployment: Uuid::new_v4().to_string(),
+        kind: Kind::Rollback,
+        image: group.image.clone(),
+        size: group.size,
+        group: name.clone(),
+        previous: view.carrying().first().map(|group| (*group).to_owned()),
+        retain_seconds: retain_seconds(&entries),
+    })
+}
+
+fn retain_seconds(entries: &[journal::Entry]) -> u64 {
+    let seconds = entries.iter().rev().find_map(|entry| match &entry.event {
+        Event::Started(rollout) => Some(rollout.retain_seconds),
+        _ => None,
+    });
+    seconds.unwrap_or(RETAIN_SECONDS)
+}
+
+/// The manifest's deployment is what serves. It rests on an older image than the manifest has, and so becomes stale.
+fn note_rollback(named: &Named, service: &Service, rollout: &Rollout, started: Timestamp) -> Result<()> {
+    let Some((path, environment)) = &named.section else { return Ok(()) };
+    let version = |Group { spec, .. }: &Group| spec.tags.get("version").cloned().unwrap_or_default();
+    manifest::update(path, None, |manifest| {
+        let Some(known) = manifest.deployments.get(environment) else { return };
+        let image_kind = known.stamp.consumed.kind;
+        let identity = |name: &str| Identity::new(group_kind(image_kind), name);
+        let deployment = Deployment {
+            stamp: Stamp::now(env!("CARGO_PKG_VERSION"), started, Identity::new(image_kind, &rollout.image)),
+            group: identity(&rollout.group),
+            previous_group: rollout.previous.as_deref().map(identity),
+            instances: rollout.size,
+            version: service.groups.get(&rollout.group).map(version).unwrap_or_default(),
+            url: service.url.clone(),
+            dns: service.spec.dns.clone(),
+        };
+        manifest.deployments.insert(environment.clone(), deployment);
+    })?;
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! What must be true of an image before anything is made for it.
+
+use anyhow::Result;
+use cli::BadInput;
+use manifest::{Identity, Image, Manifest, Verdict};
+use provider::{Images, RegisteredImage, StoredVerdict};
+
+use crate::request::Request;
+use crate::weights;
+
+/// An image that has not earned its deployment: exit code 1, and nothing was changed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No verdict in the manifest.
+    #[error("image {image} has not been tested: the manifest has no verdict on it; run `tester run`")]
+    NotTested {
+        /// The image.
+        image: Identity,
+    },
+    /// The manifest's verdict belongs to something older.
+    #[error("the manifest's verdict on image {image} is stale: {why}; run `tester run`")]
+    Stale {
+        /// The image.
+        image: Identity,
+        /// What was replaced.
+        why: String,
+    },
+    /// No verdict with the image.
+    #[error(
+        "image {image} carries no verdict at its provider, although the manifest has one: run `tester run` against this provider"
+    )]
+    NotCarried {
+        /// The image.
+        image: Identity,
+    },
+    /// The test failed.
+    #[error("image {image} failed its test, {place} says: mend what failed, build and test again")]
+    Failed {
+        /// The image.
+        image: Identity,
+        /// Who says so.
+        place: &'static str,
+    },
+    /// Something else was tested.
+    #[error(
+        "the verdict on image {image}, in {place}, is for the content {tested}, and the image has {found}: run `tester run --force`"
+    )]
+    OtherContent {
+        /// The image.
+        image: Identity,
+        /// Whose verdict.
+        place: &'static str,
+        /// Digest of what was tested.
+        tested: Identity,
+        /// Digest of the image.
+        found: Identity,
+    },
+}
+
+/// The image to deploy, from the manifest alone.
+pub fn image_of(manifest: &Manifest) -> Result<&Image, BadInput> {
+    let builder = &manifest.component.image.builder;
+    let refuse = |why: String, remedy: &str| BadInput::new("choosing the image to deploy", why, remedy);
+    let image = manifest.images.get(builder).ok_or_else(|| {
+        refuse(
+            format!("the manifest has no image of the builder '{builder}'"),
+            "run `imager provision` and `imager snapshot` first",
+        )
+    })?;
+    match &image.stamp.stale {
+        Some(why) => Err(refuse(
+            format!("the image {} is stale: {why}", image.identity),
+            "run the stages from `imager provision` on again",
+        )),
+        None => Ok(image),
+    }
+}
+
+/// Checks that the image is there, is what the manifest says, and passed its test.
+///
+/// The outer error says that the input is bad or could not be checked, the inner one that the answer is no.
+pub async fn check(provider: &impl Images, request: &Request) -> Result<Result<(), Refusal>> {
+    if let Some(why) = weights::fault(&request.fleet.steps) {
+        return Err(BadInput::new("reading the deploy section", why, "mend component.toml and build again").into());
+    }
+    let image = &request.image;
+    let registered = provider.image(&image.identity.value).await?;
+    let registered = same_image(image, registered.as_ref()).map_err(|error| error.in_file(&request.manifest))?;
+    Ok(tested(image, request.verdict.as_ref(), registered.verdict.as_ref()))
+}
+
+fn same_image<'a>(image: &Image, registered: Option<&'a RegisteredImage>) -> Result<&'a RegisteredImage, BadInput> {
+    let identity = &image.identity;
+    let refuse = |why| BadInput::new("looking for the image to deploy", why, "run `imager snapshot` and `tester run`");
+    match registered {
+        None => Err(refuse(format!("image {identity} is no longer at the provider"))),
+        Some(registered) if registered.digest != image.digest => Err(refuse(format!(
+            "image {identity} has the content {} at the provider, and the manifest says {}",
+            registered.digest, image.digest
+        ))),
+        Some(registered) => Ok(registered),
+    }
+}
+
+fn tested(image: &Image, verdict: Option<&Verdict>, carried: Option<&StoredVerdict>) -> Result<(), Refusal> {
+    let identity = &image.identity;
+    let verdict = verdict.ok_or_else(|| Refusal::NotTested { image: identity.clone() })?;
+    if let Some(why) = &verdict.stamp.stale {
+        return Err(Refusal::Stale { image: identity.clone(), why: why.clone() });
+    }
+    let carried = carried.ok_or_else(|| Refusal::NotCarried { image: identity.clone() })?;
+    for (place, passed, digest) in
+        [("the manifest", verdict.passed, &verdict.digest), ("the image's own record", carried.passed, &carried.digest)]
+    {
+        if *digest != image.digest {
+            let (tested, found) = (digest.clone(), image.digest.clone());
+            return Err(Refusal::OtherContent { image: identity.clone(), place, tested, found });
+        }
+        if !passed {
+            return Err(Refusal::Failed { image: identity.clone(), place });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+use jiff::Timestamp;
+use manifest::{IdentityKind, Stamp};
+
+use super::*;
+
+fn stamp(consumed: &str) -> Stamp {
+    Stamp::now("0", Timestamp::UNIX_EPOCH, Identity::sha256(consumed))
+}
+
+fn image() -> Image {
+    Image {
+        stamp: stamp("volume"),
+        identity: Identity::new(IdentityKind::LocalImage, "img-1"),
+        digest: Identity::sha256("content"),
+        name: "hello".to_owned(),
+        size: 1,
+    }
+}
+
+fn verdict(passed: bool, digest: &str) -> Verdict {
+    Verdict {
+        stamp: stamp("image"),
+        digest: Identity::sha256(digest),
+        gossfile: Identity::sha256("gossfile"),
+        passed,
+        boot_millis: 1,
+        checks: Vec::new(),
+    }
+}
+
+fn carried(passed: bool, digest: &str) -> StoredVerdict {
+    StoredVerdict { passed, digest: Identity::sha256(digest), ended: Timestamp::UNIX_EPOCH }
+}
+
+fn message(verdict: Option<&Verdict>, stored: Option<&StoredVerdict>) -> String {
+    tested(&image(), verdict, stored).unwrap_err().to_string()
+}
+
+#[test]
+fn an_image_that_passed_here_and_there_is_deployed() {
+    assert_eq!(tested(&image(), Some(&verdict(true, "content")), Some(&carried(true, "content"))), Ok(()));
+}
+
+#[test]
+fn every_reason_for_a_refusal_has_its_own_message() {
+    let (good, stored) = (verdict(true, "content"), carried(true, "content"));
+    assert!(message(None, Some(&stored)).contains("the manifest has no verdict"));
+    assert!(message(Some(&good), None).contains("carries no verdict at its provider"));
+    assert!(message(Some(&verdict(false, "content")), Some(&stored)).contains("failed its test, the manifest says"));
+    let failed_there = message(Some(&good), Some(&carried(false, "content")));
+    assert!(failed_there.contains("failed its test, the image's own record says"));
+    assert!(message(Some(&verdict(true, "other")), Some(&stored)).contains("in the manifest, is for the content"));
+    let other_there = message(Some(&good), Some(&carried(true, "other")));
+    assert!(other_there.contains("in the image's own record, is for the content"));
+    let mut stale = good;
+    stale.stamp.stale = Some("the image a was replaced by b".to_owned());
+    assert!(message(Some(&stale), Some(&stored)).contains("is stale: the image a was replaced by b"));
+}
+
+#[test]
+fn an_image_that_is_gone_or_changed_is_bad_input() {
+    assert!(same_image(&image(), None).unwrap_err().to_string().contains("no longer at the provider"));
+    let changed = RegisteredImage {
+        id: "img-1".to_owned(),
+        name: "hello".to_owned(),
+        digest: Identity::sha256("changed"),
+        size: 1,
+        virtualization_type: "hvm".to_owned(),
+        created: Timestamp::UNIX_EPOCH,
+        source_image: None,
+        tags: std::collections::BTreeMap::new(),
+        verdict: None,
+    };
+    let message = same_image(&image(), Some(&changed)).unwrap_err().to_string();
+    assert!(message.contains("sha256:changed at the provider, and the manifest says sha256:content"), "{message}");
+}

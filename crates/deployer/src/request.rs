@@ -1,0 +1,110 @@
+//! What is to be deployed, read from the manifest.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use jiff::Timestamp;
+use manifest::component::Fleet;
+use manifest::{Deployment, Identity, IdentityKind, Image, Stamp, Verdict};
+use provider::{GroupSpec, ServiceSpec};
+
+use crate::journal::Rollout;
+use crate::{names, preflight};
+
+/// A deployment that was asked for.
+#[derive(Debug)]
+pub struct Request {
+    /// The manifest that it was read from, and that is told of the result.
+    pub manifest: PathBuf,
+    /// The environment to deploy to.
+    pub environment: String,
+    /// The service as it is to be.
+    pub service: ServiceSpec,
+    /// Size and strategy.
+    pub fleet: Fleet,
+    /// The image.
+    pub image: Image,
+    /// What the manifest says of its test.
+    pub verdict: Option<Verdict>,
+    /// The component's name and version.
+    pub component: (String, String),
+    /// When the run began.
+    pub started: Timestamp,
+}
+
+impl Request {
+    /// Reads what is to be deployed. An error if the manifest has no image that could be.
+    pub fn read(path: &Path, environment: &str) -> Result<Self> {
+        let manifest = manifest::read(path)?;
+        let image = preflight::image_of(&manifest).map_err(|error| error.in_file(path))?.clone();
+        let component = manifest.component;
+        let deploy = &component.deploy;
+        let fleet = deploy.fleet_in(environment);
+        Ok(Self {
+            manifest: path.to_owned(),
+            environment: environment.to_owned(),
+            service: ServiceSpec {
+                name: names::service(&component.name, environment),
+                port: deploy.port,
+                health: deploy.health.clone(),
+                dns: deploy.dns.clone(),
+                listen: fleet.listen,
+            },
+            fleet,
+            image,
+            verdict: manifest.tests.get(&component.image.builder).cloned(),
+            component: (component.name, manifest.source.map_or_else(String::new, |source| source.version)),
+            started: Timestamp::now(),
+        })
+    }
+
+    /// The group that a rollout launches.
+    pub fn group(&self, rollout: &Rollout) -> GroupSpec {
+        let (component, version) = &self.component;
+        let tags = [
+            ("component", component),
+            ("version", version),
+            ("environment", &self.environment),
+            ("deployment", &rollout.deployment),
+        ];
+        GroupSpec {
+            service: self.service.name.clone(),
+            name: rollout.group.clone(),
+            image: rollout.image.clone(),
+            size: rollout.size,
+            tags: tags.map(|(key, value)| (key.to_owned(), value.clone())).into_iter().collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    /// Adds the deployment to the manifest, unless it stands there already.
+    pub fn note_deployment(&self, group: &str, previous: Option<&str>, url: &str) -> Result<()> {
+        let identity = |name: &str| Identity::new(group_kind(self.image.identity.kind), name);
+        let consumed = &self.image.identity;
+        let known = manifest::read(&self.manifest)?.deployments.remove(&self.environment);
+        if known.is_some_and(|it| it.group == identity(group) && it.url == url && it.stamp.consumed == *consumed) {
+            return Ok(());
+        }
+        let deployment = Deployment {
+            stamp: Stamp::now(env!("CARGO_PKG_VERSION"), self.started, consumed.clone()),
+            group: identity(group),
+            previous_group: previous.map(identity),
+            instances: self.fleet.instances,
+            version: self.component.1.clone(),
+            url: url.to_owned(),
+            dns: self.service.dns.clone(),
+        };
+        manifest::update(&self.manifest, None, |manifest| {
+            manifest.deployments.insert(self.environment.clone(), deployment);
+        })?;
+        Ok(())
+    }
+}
+
+/// Groups live where the image does.
+pub fn group_kind(image: IdentityKind) -> IdentityKind {
+    match image {
+        IdentityKind::AwsImage => IdentityKind::AwsGroup,
+        _ => IdentityKind::LocalGroup,
+    }
+}

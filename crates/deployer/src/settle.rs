@@ -1,0 +1,84 @@
+//! How a rollout ends: it is completed, or taken back. The same ways put in order what a killed run left.
+
+use anyhow::{Context, Result};
+use cli::narrate;
+use jiff::{SignedDuration, Timestamp};
+use provider::Fleets;
+
+use crate::health;
+use crate::journal::{self, Event, Kind, Next, Rollout};
+use crate::site::Site;
+use crate::weights;
+
+/// Puts in order what an earlier run left. Returns the rollout that is to go on, if the one that is unfinished
+/// has what is `wanted`: an image and a number of instances.
+pub async fn earlier_run<P: Fleets>(site: &Site<'_, P>, wanted: Option<(&str, u32)>) -> Result<Option<Rollout>> {
+    match journal::next(journal::unfinished(&site.entries().await?), wanted) {
+        Next::Begin => return Ok(None),
+        Next::GoOn(rollout) => {
+            narrate::note(&format!("going on with {}, whose deployment did not end", rollout.group));
+            return Ok(Some(rollout));
+        }
+        Next::Finish(rollout) => {
+            narrate::note(&format!("completing the switch to {}, which did not end", rollout.group));
+            finish(site, &rollout).await?;
+        }
+        Next::BackOut(rollout) => {
+            narrate::note(&format!("taking back {}, whose deployment did not end", rollout.group));
+            back_out(site, &rollout, "its run ended too early").await?;
+        }
+        Next::Destroy => site.destroy_service().await?,
+    }
+    Ok(None)
+}
+
+async fn finish<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout) -> Result<()> {
+    if rollout.kind == Kind::Rollback && site.view().await?.weight(&rollout.group) < 100 {
+        let weights = weights::all(&rollout.group, rollout.previous.as_deref());
+        if let Err(error) = site.switch(&weights).await {
+            narrate::note(&format!("the rollback to {} cannot be completed: {error:#}", rollout.group));
+            return back_out(site, rollout, "the group cannot take the traffic").await;
+        }
+    }
+    complete(site, rollout).await
+}
+
+/// The group has the traffic: the one that it replaced drains, and is kept for a rollback.
+pub async fn complete<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout) -> Result<()> {
+    if let Some(previous) = &rollout.previous {
+        narrate::step(&format!("{previous}: waiting for its last requests"));
+        health::drained(site, previous).await?;
+        let until = Timestamp::now() + SignedDuration::from_secs(rollout.retain_seconds.try_into()?);
+        narrate::detail(&format!("{previous} is kept until {until:.0} for `deployer rollback`"));
+        site.record(Event::Retained { group: previous.clone(), until }).await?;
+    }
+    site.record(Event::Finished { deployment: rollout.deployment.clone() }).await
+}
+
+/// All traffic goes to the group that had it before, and a group that was launched for this is removed.
+/// Where that leaves nothing of the service, the service goes too.
+pub async fn back_out<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, reason: &str) -> Result<()> {
+    let group = &rollout.group;
+    undo(site, rollout, reason).await.with_context(|| {
+        format!("{group}: it could not be taken back ({reason}); run `deployer repair` when this is mended")
+    })
+}
+
+async fn undo<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, reason: &str) -> Result<()> {
+    let Rollout { group, previous, .. } = rollout;
+    site.record(Event::BackingOut { reason: reason.to_owned() }).await?;
+    let view = site.view().await?;
+    if view.weight(group) > 0 {
+        match previous {
+            Some(previous) => site.switch(&weights::all(previous, Some(group))).await?,
+            None => site.withdraw(group).await?,
+        }
+    }
+    if rollout.kind == Kind::Deploy && view.groups.contains_key(group) {
+        let drained = health::drained(site, group).await?;
+        site.destroy_group(group, !drained).await?;
+    }
+    site.record(Event::BackedOut).await?;
+    let nothing_left = site.read().await?.is_none_or(|service| service.groups.is_empty());
+    if previous.is_none() && nothing_left { site.destroy_service().await } else { Ok(()) }
+}

@@ -1,0 +1,127 @@
+//! A service's changes: each is checked against a fresh read, journalled, and only then made.
+
+use anyhow::{Context, Result};
+use cli::narrate;
+use jiff::Timestamp;
+use provider::{Fleets, Group, GroupSpec, Member, Service, ServiceSpec};
+
+use crate::invariants::{self, GroupView, View, Violation};
+use crate::journal::{self, Entry, Event};
+use crate::weights::Weights;
+
+/// A service at its provider. Whoever changes it holds its lock.
+#[derive(Debug)]
+pub struct Site<'a, P> {
+    /// Where it is.
+    pub provider: &'a P,
+    /// Its name.
+    pub service: &'a str,
+}
+
+impl<P: Fleets> Site<'_, P> {
+    /// The service, if it is there.
+    pub async fn read(&self) -> Result<Option<Service>> {
+        self.provider.service(self.service).await
+    }
+
+    /// The journal, oldest entry first.
+    pub async fn entries(&self) -> Result<Vec<Entry>> {
+        let values = self.provider.journal(self.service).await?;
+        journal::parse(values).with_context(|| format!("service {}", self.service))
+    }
+
+    /// The groups and all their instances, read afresh.
+    pub async fn view(&self) -> Result<View> {
+        let mut view = View::default();
+        for (name, Group { spec, weight, .. }) in self.read().await?.map(|service| service.groups).unwrap_or_default() {
+            let members = self.members(&name).await?;
+            view.groups.insert(name, GroupView { weight, size: spec.size, image: spec.image, members });
+        }
+        Ok(view)
+    }
+
+    /// The group's instances, read afresh.
+    pub async fn members(&self, group: &str) -> Result<Vec<Member>> {
+        self.provider.members(self.service, group).await
+    }
+
+    /// Writes down what is about to happen.
+    pub async fn record(&self, event: Event) -> Result<()> {
+        let entry = serde_json::to_value(Entry { at: Timestamp::now(), event })?;
+        self.provider.record(self.service, &entry).await.context("writing the journal")
+    }
+
+    /// Makes the balancer and the DNS name.
+    pub async fn create_service(&self, spec: &ServiceSpec) -> Result<Service> {
+        self.record(Event::CreatingService { service: spec.name.clone() }).await?;
+        self.provider.create_service(spec).await
+    }
+
+    /// Launches the group, without traffic.
+    pub async fn create_group(&self, spec: &GroupSpec) -> Result<()> {
+        narrate::step(&format!("{}: launching {} instances of {}", spec.name, spec.size, spec.image));
+        self.record(Event::CreatingGroup { group: spec.name.clone() }).await?;
+        self.provider.create_group(spec).await?;
+        Ok(())
+    }
+
+    /// Moves traffic forward, where at least `floor` healthy instances then carry it.
+    pub async fn shift(&self, weights: &Weights, floor: u32) -> Result<()> {
+        self.weigh(weights, |view| invariants::may_shift(view, weights, floor)).await
+    }
+
+    /// Moves all traffic at once, as a rollback does.
+    pub async fn switch(&self, weights: &Weights) -> Result<()> {
+        self.weigh(weights, |view| invariants::may_switch(view, weights)).await
+    }
+
+    /// Takes the traffic from the service's only group.
+    pub async fn withdraw(&self, group: &str) -> Result<()> {
+        self.weigh(&[(group.to_owned(), 0)].into(), |view| invariants::may_withdraw(view, group)).await
+    }
+
+    async fn weigh(&self, weights: &Weights, may: impl FnOnce(&View) -> Result<(), Violation>) -> Result<()> {
+        let shares: Vec<_> = weights.iter().map(|(group, weight)| format!("{group} {weight} %")).collect();
+        let shares = shares.join(", ");
+        may(&self.view().await?).with_context(|| format!("dividing the traffic: {shares}"))?;
+        narrate::step(&format!("{}: traffic to {shares}", self.service));
+        self.record(Event::Shifting { weights: weights.clone() }).await?;
+        self.provider.set_weights(self.service, weights).await
+    }
+
+    /// Removes a group that has no traffic. `time_is_out`: requests that are still open have had their time.
+    pub async fn destroy_group(&self, group: &str, time_is_out: bool) -> Result<()> {
+        let view = self.view().await?;
+        invariants::may_destroy(&view, group, time_is_out).with_context(|| format!("removing {group}"))?;
+        narrate::step(&format!("{group}: removing it"));
+        self.record(Event::DestroyingGroup { group: group.to_owned() }).await?;
+        self.provider.destroy_group(self.service, group).await
+    }
+
+    /// Removes the groups that once served and that no rollback can need any more. One that is not replaced by a
+    /// healthy group stays: it may be wanted. Returns the names of the removed ones.
+    pub async fn remove_retired(&self, now: Timestamp) -> Result<Vec<String>> {
+        let mut removed = Vec::new();
+        let entries = self.entries().await?;
+        let Some(service) = self.read().await? else { return Ok(removed) };
+        let weights = service.groups.iter().map(|(name, group)| (name.clone(), group.weight)).collect();
+        for group in journal::idle_groups(&entries, &weights, now) {
+            match invariants::may_retire(&self.view().await?, &group) {
+                Ok(()) => self.destroy_group(&group, false).await?,
+                Err(why) => {
+                    narrate::note(&format!("{group} is kept although its time is past: {why}"));
+                    continue;
+                }
+            }
+            removed.push(group);
+        }
+        Ok(removed)
+    }
+
+    /// Removes all of the service.
+    pub async fn destroy_service(&self) -> Result<()> {
+        narrate::step(&format!("{}: removing the service and its groups", self.service));
+        self.record(Event::DestroyingService).await?;
+        self.provider.destroy_service(self.service).await
+    }
+}
