@@ -1,0 +1,1 @@
+"""A service that says hello, and which version of it does."""
