@@ -5,7 +5,7 @@ import os
 import socket
 
 try:
-    from hello.version import VERSION  # written by the build, see ../Makefile
+    from hello.version import VERSION  # written by ../build.sh
 except ImportError:
     VERSION = "development"
 
