@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{self, ExitStatus, Stdio};
 use std::{fmt, thread};
@@ -184,16 +185,26 @@ impl Command {
         self.start(&command)
     }
 
+    /// Becomes it: this process goes on as that program. Returns only if it cannot.
+    pub fn exec(mut self) -> CommandError {
+        let command = self.to_string();
+        tracing::debug!(%command, "exec");
+        let source = self.inner.exec();
+        self.not_started(&command, source)
+    }
+
     fn start(&mut self, command: &str) -> Result<Child, CommandError> {
-        self.inner.spawn().map_err(|source| {
-            let program = self.program.to_string_lossy().into_owned();
-            match source.kind() {
-                io::ErrorKind::NotFound if !program.contains('/') => {
-                    CommandError::Missing { package: host::package_of(&program), program }
-                }
-                _ => CommandError::Io { command: command.to_owned(), source },
+        self.inner.spawn().map_err(|source| self.not_started(command, source))
+    }
+
+    fn not_started(&self, command: &str, source: io::Error) -> CommandError {
+        let program = self.program.to_string_lossy().into_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound if !program.contains('/') => {
+                CommandError::Missing { package: host::package_of(&program), program }
             }
-        })
+            _ => CommandError::Io { command: command.to_owned(), source },
+        }
     }
 
     fn execute(mut self, command: &str) -> Result<(Output, String), CommandError> {

@@ -6,6 +6,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{BadInput, interrupt, narrate};
 
+/// The exit codes as every `--help` shows them.
+pub const EXIT_CODES: &str = "Exit codes: 0 done, or nothing to do; 1 a verdict (checks failed, or the new group was not \
+healthy); 2 usage or bad input, nothing was created; 3 could not run; 130 interrupted, and cleaned up.";
+
 /// How a Kiln binary ends.
 ///
 /// | code | meaning |

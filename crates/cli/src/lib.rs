@@ -19,4 +19,4 @@ pub mod process;
 
 pub use bad_input::BadInput;
 pub use command::{Child, Command, CommandError, Output};
-pub use exit::{ExitCode, run};
+pub use exit::{EXIT_CODES, ExitCode, run};

@@ -1,1 +1,16 @@
-fn main() {}
+//! `imager`: source image and artifact to provisioned volume to image.
+
+mod bake;
+mod base;
+mod chroot;
+mod commands;
+mod layers;
+mod plan;
+mod provisioners;
+mod recipe;
+mod session;
+mod template;
+
+fn main() {
+    cli::run(commands::run)
+}

@@ -91,6 +91,9 @@ pub struct Volume {
     /// Tags that the image is to have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
+    /// Whether the image takes its name over from one that has it.
+    #[serde(default)]
+    pub force_deregister: bool,
     /// What each provisioner did, in order.
     pub provisioners: Vec<ProvisionedStep>,
 }

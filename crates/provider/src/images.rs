@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -73,6 +74,8 @@ pub struct VolumeRecord {
     pub source_image: Identity,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
+    /// When it was created.
+    pub created: Timestamp,
     /// Key of the layer that it holds, once provisioning is complete.
     pub complete: Option<String>,
 }
@@ -120,13 +123,23 @@ pub trait Images {
     async fn cut_layer(&self, volume: &VolumeRecord, key: &str) -> Result<()>;
 
     /// Whether there is a layer `key` that is no older than `max_age`.
-    async fn has_layer(&self, key: &str, max_age: std::time::Duration) -> Result<bool>;
+    async fn has_layer(&self, key: &str, max_age: Duration) -> Result<bool>;
 
     /// Marks the volume as complete: it holds the layer `key` and is not changed any more.
     async fn complete_volume(&self, volume: &VolumeRecord, key: &str) -> Result<VolumeRecord>;
 
     /// The complete volume with this id, if it is still there.
     async fn volume(&self, id: &str) -> Result<Option<VolumeRecord>>;
+
+    /// A complete volume that holds the layer `key` and is no older than `max_age`.
+    async fn find_volume(&self, key: &str, max_age: Duration) -> Result<Option<VolumeRecord>>;
+
+    /// Takes the lock under which the layer `key` is made: who waits for it takes what the other made.
+    async fn lock_layer(&self, key: &str) -> Result<cli::lock::Lock>;
+
+    /// A directory on this machine for what is needed during this run only. If the process is
+    /// killed, the next run removes it.
+    fn scratch(&self) -> Result<PathBuf>;
 
     /// Deletes a volume.
     async fn delete_volume(&self, id: &str) -> Result<()>;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use cli::lock::Lock;
 use jiff::Timestamp;
 use manifest::{Identity, IdentityKind};
 use serde::Serialize;
@@ -131,6 +132,7 @@ impl Images for Local {
             virtualization_type: spec.virtualization_type.clone(),
             source_image: Identity::new(IdentityKind::LocalImage, &spec.source.id),
             tags: spec.tags.clone(),
+            created: Timestamp::now(),
             complete: None,
         };
         let directory = self.temporary()?.join(&volume.id);
@@ -200,6 +202,26 @@ impl Images for Local {
 
     async fn volume(&self, id: &str) -> Result<Option<VolumeRecord>> {
         read_json(&self.volume_dir(id).join("volume.json"))
+    }
+
+    async fn find_volume(&self, key: &str, max_age: Duration) -> Result<Option<VolumeRecord>> {
+        let oldest = Timestamp::now() - jiff::SignedDuration::try_from(max_age)?;
+        for id in names_in(&self.state.join("volumes"))? {
+            let volume: Option<VolumeRecord> = read_json(&self.volume_dir(&id).join("volume.json"))?;
+            let fits = |volume: &VolumeRecord| volume.complete.as_deref() == Some(key) && volume.created >= oldest;
+            if let Some(volume) = volume.filter(fits) {
+                return Ok(Some(volume));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn lock_layer(&self, key: &str) -> Result<Lock> {
+        self.lock(&format!("layer-{key}"), &format!("the layer {}", &key[..12.min(key.len())]))
+    }
+
+    fn scratch(&self) -> Result<PathBuf> {
+        self.temporary()
     }
 
     async fn delete_volume(&self, id: &str) -> Result<()> {

@@ -15,8 +15,12 @@
 //! services/NAME/                services and their groups, written by locald only; the deployer's journal
 //! ```
 
+pub mod api;
 mod disk;
+mod fleets;
 mod images;
+mod instances;
+mod locald;
 mod loop_device;
 mod objects;
 mod private_mount;
@@ -29,7 +33,7 @@ use cli::args::ProviderArgs;
 use cli::lock::{IfHeld, Lock};
 use cli::process::ProcessId;
 
-pub use disk::{HVM, PARAVIRTUAL};
+pub use disk::{HVM, PARAVIRTUAL, root_range};
 pub use objects::Directory;
 
 /// The local provider, with its state directory.

@@ -1,0 +1,191 @@
+//! The sequence: from a plan to a provisioned volume.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use cli::{interrupt, narrate};
+use manifest::{LeftOverProcess, ProvisionedStep};
+use provider::{Attachment, Images, VolumeRecord, VolumeSpec};
+
+use crate::chroot::Chroot;
+use crate::layers::MAX_AGE;
+use crate::plan::{Plan, Step};
+use crate::session::Session;
+
+/// A volume that holds what the plan asked for, and how it came to.
+pub(crate) struct Baked {
+    pub(crate) volume: VolumeRecord,
+    pub(crate) steps: Vec<ProvisionedStep>,
+    /// Whether it was there already.
+    pub(crate) reused: bool,
+}
+
+/// Provisions a volume, or finds the one that holds the same already.
+///
+/// Each pass of the loop starts from the longest prefix of layers that is known. It
+/// ends early when another run has made the next layer in the meantime.
+pub(crate) async fn bake(provider: &impl Images, plan: &Plan, scratch: &Path) -> Result<Baked> {
+    let mut steps: Vec<ProvisionedStep> = Vec::new();
+    loop {
+        let _lock = provider.lock_layer(plan.key()).await?;
+        if plan.is_cacheable()
+            && let Some(volume) = provider.find_volume(plan.key(), MAX_AGE).await?
+        {
+            let cached = |step: &Step| cached(step);
+            return Ok(Baked { volume, steps: plan.steps.iter().map(cached).collect(), reused: true });
+        }
+        let known = known_prefix(provider, plan).await?;
+        steps.truncate(known);
+        steps.extend(plan.steps[steps.len()..known].iter().map(cached));
+        for step in &steps {
+            say(plan, &format!("{}: cached", step.kind));
+        }
+
+        say(plan, "Creating the root volume...");
+        let volume = provider.create_volume(&volume_spec(plan, known)).await?;
+        match provision(provider, plan, &volume, scratch, &mut steps).await {
+            Ok(Progress::Complete) => {
+                let volume = provider.complete_volume(&volume, plan.key()).await?;
+                return Ok(Baked { volume, steps, reused: false });
+            }
+            Ok(Progress::LayerAppeared) => provider.delete_volume(&volume.id).await?,
+            Err(error) => {
+                provider.delete_volume(&volume.id).await?;
+                return Err(error.context(format!("builder '{}'", plan.builder)));
+            }
+        }
+    }
+}
+
+enum Progress {
+    Complete,
+    /// Another run made the layer that would have come next.
+    LayerAppeared,
+}
+
+/// The talk's sequence, on a volume that holds the first `steps.len()` layers.
+async fn provision(
+    provider: &impl Images,
+    plan: &Plan,
+    volume: &VolumeRecord,
+    scratch: &Path,
+    steps: &mut Vec<ProvisionedStep>,
+) -> Result<Progress> {
+    say(plan, "Attaching the root volume...");
+    let device = provider.attach(volume).await?;
+    let session = Session::start()?;
+    let todo = &plan.steps[steps.len()..];
+    for (number, step) in todo.iter().enumerate() {
+        // The last layer's lock is the caller's already.
+        let last = number + 1 == todo.len();
+        let _lock = if last { None } else { Some(provider.lock_layer(&step.key).await?) };
+        if step.cache && provider.has_layer(&step.key, MAX_AGE).await? {
+            drop(session);
+            provider.detach(device).await?;
+            return Ok(Progress::LayerAppeared);
+        }
+        let chroot = enter(plan, &session, &device, scratch)?;
+        steps.push(run(plan, step, &chroot)?);
+        say(plan, "Cleaning up and unmounting the root device...");
+        chroot.clean_up()?;
+        if step.cache && !last {
+            provider.cut_layer(volume, &step.key).await?;
+        }
+    }
+    drop(session);
+    say(plan, "Detaching the root volume...");
+    provider.detach(device).await?;
+    Ok(Progress::Complete)
+}
+
+/// Mounts the volume and puts in what is there for the build only.
+fn enter<'a>(plan: &Plan, session: &'a Session, device: &Attachment, scratch: &Path) -> Result<Chroot<'a>> {
+    let options = &plan.options;
+    let path = mount_path(plan, &device.device, scratch)?;
+    shell_commands(plan, session, &options.pre_mount_commands, &device.device, &path)?;
+    say(plan, "Mounting the root device...");
+    let mut chroot = Chroot::mount_root(session, &device.device, &path, &options.mount_options, plan.secrets.clone())?;
+    shell_commands(plan, session, &options.post_mount_commands, &device.device, &path)?;
+    say(plan, "Mounting additional paths within the chroot...");
+    chroot.mount_extra(&options.chroot_mounts)?;
+    say(plan, "Copying files from host to chroot...");
+    chroot.copy_files(&options.copy_files)?;
+    Ok(chroot)
+}
+
+fn run(plan: &Plan, step: &Step, chroot: &Chroot) -> Result<ProvisionedStep> {
+    say(plan, &format!("Provisioning with {}...", step.kind));
+    let started = Instant::now();
+    let ran = step.provisioner.run(chroot, &step.stage);
+    interrupt::check()?;
+    // Looked for even if it failed: the volume has to be unmounted either way.
+    let left_over = chroot.end_left_over()?;
+    ran.with_context(|| format!("provisioner {}", step.kind))?;
+    for process in &left_over {
+        narrate::note(&format!("{} left a process running, which was ended: {}", step.kind, process.command_line));
+    }
+    let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(ProvisionedStep {
+        kind: step.kind.clone(),
+        layer: step.key.clone(),
+        cached: false,
+        millis,
+        left_over: left_over
+            .into_iter()
+            .map(|process| LeftOverProcess { name: process.name, command_line: process.command_line })
+            .collect(),
+    })
+}
+
+/// How many of the plan's first steps need not run.
+///
+/// The last step's result is a volume, never a layer, so it is not looked for here.
+async fn known_prefix(provider: &impl Images, plan: &Plan) -> Result<usize> {
+    let cacheable = plan.steps.iter().take_while(|step| step.cache).count();
+    for known in (1..=cacheable.min(plan.steps.len().saturating_sub(1))).rev() {
+        if provider.has_layer(&plan.steps[known - 1].key, MAX_AGE).await? {
+            return Ok(known);
+        }
+    }
+    Ok(0)
+}
+
+fn volume_spec(plan: &Plan, known: usize) -> VolumeSpec {
+    VolumeSpec {
+        source: plan.source.clone(),
+        layer: known.checked_sub(1).map(|last| plan.steps[last].key.clone()),
+        virtualization_type: plan.virtualization_type.clone(),
+        tags: plan.options.tags.clone(),
+    }
+}
+
+fn cached(step: &Step) -> ProvisionedStep {
+    ProvisionedStep { kind: step.kind.clone(), layer: step.key.clone(), cached: true, millis: 0, left_over: Vec::new() }
+}
+
+fn mount_path(plan: &Plan, device: &Path, scratch: &Path) -> Result<PathBuf> {
+    match &plan.options.mount_path {
+        Some(path) => Ok(fields(path, device, Path::new(""))?.into()),
+        None => Ok(scratch.join("root").join(&plan.builder)),
+    }
+}
+
+fn shell_commands(plan: &Plan, session: &Session, commands: &[String], device: &Path, path: &Path) -> Result<()> {
+    for command in commands {
+        let line = fields(command, device, path)?;
+        let run = session.command("/bin/sh").args(["-c", &line]).narrated();
+        plan.secrets.iter().fold(run, cli::Command::secret).run()?;
+    }
+    Ok(())
+}
+
+/// Fills in what is known only now.
+fn fields(text: &str, device: &Path, mount_path: &Path) -> Result<String> {
+    crate::template::fields(text, &[("Device", device), ("MountPath", mount_path)])
+}
+
+/// A step of the sequence, with the builder's name before it as Packer shows it.
+fn say(plan: &Plan, text: &str) {
+    narrate::step(&format!("{}: {text}", plan.builder));
+}

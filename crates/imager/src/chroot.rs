@@ -1,0 +1,225 @@
+//! The volume's root inside a session: mounts, and files that are there for the build only.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use cli::Command;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+use crate::session::{LeftOver, Session};
+use crate::template::Mount;
+
+/// Keeps package scripts from starting daemons: 101 is "action forbidden by policy" in invoke-rc.d(8).
+const POLICY_RC_D: &[u8] = b"#!/bin/sh\nexit 101\n";
+
+/// The environment of what runs in the chroot; nothing of the host's comes along but its proxies.
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    ("HOME", "/root"),
+    ("LANG", "C.UTF-8"),
+    ("TERM", "dumb"),
+    ("USER", "root"),
+];
+
+/// A mounted volume that commands can be chrooted into.
+pub(crate) struct Chroot<'a> {
+    session: &'a Session,
+    root: PathBuf,
+    mounted: Vec<PathBuf>,
+    put_in: Vec<PutIn>,
+    secrets: Vec<String>,
+}
+
+/// A file that is there for the build only.
+struct PutIn {
+    path: PathBuf,
+    /// Device and inode of what we put there: if it is another file later, a provisioner has made it.
+    ours: (u64, u64),
+    /// Name under which what stood there before waits.
+    original: Option<OsString>,
+}
+
+impl<'a> Chroot<'a> {
+    /// Mounts the root device.
+    pub(crate) fn mount_root(
+        session: &'a Session,
+        device: &Path,
+        root: &Path,
+        options: &[String],
+        secrets: Vec<String>,
+    ) -> Result<Self> {
+        fs::create_dir_all(root).with_context(|| format!("creating the mount point {}", root.display()))?;
+        let options = options.iter().flat_map(|option| ["-o", option]);
+        session.command("mount").args(options).arg(device).arg(root).run()?;
+        Ok(Self { session, root: root.to_owned(), mounted: vec![root.to_owned()], put_in: Vec::new(), secrets })
+    }
+
+    /// Mounts further file systems inside the root.
+    pub(crate) fn mount_extra(&mut self, mounts: &[Mount]) -> Result<()> {
+        for Mount { kind, source, target } in mounts {
+            let target = self.root.join(target.strip_prefix("/").unwrap_or(target));
+            let made = self.session.command("mkdir").arg("-p").arg(&target).run();
+            let how: &[&str] = if kind == "bind" { &["--bind"] } else { &["-t", kind] };
+            let mounted = made.and_then(|_| self.session.command("mount").args(how).arg(source).arg(&target).run());
+            match mounted {
+                Ok(_) => self.mounted.push(target),
+                // Not every kernel has it, and little needs it.
+                Err(_) if kind == "binfmt_misc" => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies files of the host to the same place inside, for the time of the build.
+    pub(crate) fn copy_files(&mut self, files: &[String]) -> Result<()> {
+        for file in files {
+            let content = fs::read(file).with_context(|| format!("copying {file} into the chroot"))?;
+            self.put_in(Path::new(file), &content, 0o644)?;
+        }
+        self.put_in(Path::new("/usr/sbin/policy-rc.d"), POLICY_RC_D, 0o755)
+    }
+
+    /// A program inside the root, with a clean environment.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let command = self.session.enter(&[]).arg("chroot").arg(&self.root).arg(program).env_clear();
+        let command = ENVIRONMENT.iter().fold(command, |command, (name, value)| command.env(name, value));
+        let proxies = ["http_proxy", "https_proxy", "no_proxy"];
+        let command = proxies.iter().fold(command, |command, name| match std::env::var_os(name) {
+            Some(value) => command.env(name, value),
+            None => command,
+        });
+        self.secrets.iter().fold(command, Command::secret)
+    }
+
+    /// The words that bring any command into the root: what the Ansible connection runs.
+    pub(crate) fn enter_words(&self) -> Vec<String> {
+        let mut words = vec!["nsenter".to_owned()];
+        words.extend(self.session.enter_arguments());
+        words.extend(["--", "chroot"].map(str::to_owned));
+        words.push(self.root.display().to_string());
+        words.extend(["env", "-i"].map(str::to_owned));
+        words.extend(ENVIRONMENT.iter().map(|(name, value)| format!("{name}={value}")));
+        words
+    }
+
+    /// Whether the program is found inside.
+    pub(crate) fn has(&self, program: &str) -> Result<bool> {
+        Ok(self.command("/bin/sh").args(["-c", "command -v \"$1\"", "sh", program]).ask()?.status.success())
+    }
+
+    /// Writes a file inside, from a file of the host.
+    pub(crate) fn upload(&self, from: &Path, to: &str, mode: u32) -> Result<()> {
+        let doing = || format!("uploading {} to {to} in the chroot", from.display());
+        let file = File::open(from).with_context(doing)?;
+        let script = "set -e; case $1 in */) mkdir -p \"$1\"; esac; cat > \"$1\"; chmod \"$2\" \"$1\"";
+        self.command("/bin/sh")
+            .args(["-c", script, "sh", to, &format!("{mode:o}")])
+            .configure(|command| _ = command.stdin(file))
+            .run()
+            .with_context(doing)?;
+        Ok(())
+    }
+
+    /// Unpacks a tar stream below a directory inside, which is made where it is not there.
+    pub(crate) fn unpack(&self, tar: File, directory: &str) -> Result<()> {
+        let script = "mkdir -p \"$1\" && exec tar --extract --no-same-owner --directory \"$1\"";
+        self.command("/bin/sh")
+            .args(["-c", script, "sh", directory])
+            .configure(|command| _ = command.stdin(tar))
+            .run()
+            .with_context(|| format!("unpacking into {directory} in the chroot"))?;
+        Ok(())
+    }
+
+    /// Removes something inside, whatever it is.
+    pub(crate) fn remove(&self, path: &str) -> Result<()> {
+        self.command("/bin/rm").args(["-rf", "--", path]).run()?;
+        Ok(())
+    }
+
+    /// Ends what a provisioner left running, and says what it was.
+    pub(crate) fn end_left_over(&self) -> Result<Vec<LeftOver>> {
+        let left_over = self.session.left_over()?;
+        if !left_over.is_empty() {
+            self.session.kill(&left_over)?;
+        }
+        Ok(left_over)
+    }
+
+    /// Takes out what was put in, puts back what stood there, and unmounts.
+    pub(crate) fn clean_up(mut self) -> Result<()> {
+        while let Some(put_in) = self.put_in.pop() {
+            self.take_out(&put_in).with_context(|| format!("putting back {}", put_in.path.display()))?;
+        }
+        while let Some(mounted) = self.mounted.pop() {
+            self.session.command("umount").arg(&mounted).run()?;
+        }
+        Ok(())
+    }
+
+    fn put_in(&mut self, path: &Path, content: &[u8], mode: u32) -> Result<()> {
+        let doing = || format!("putting {} into the chroot", path.display());
+        let place = self.place(path).with_context(doing)?;
+        let original = match place.target.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(doing),
+            Ok(_) => {
+                let mut name = OsString::from(".kiln-original-");
+                name.push(&place.name);
+                fs::rename(&place.target, place.target.with_file_name(&name)).with_context(doing)?;
+                Some(name)
+            }
+        };
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&place.target).with_context(doing)?;
+        file.write_all(content).with_context(doing)?;
+        let metadata = file.metadata().with_context(doing)?;
+        self.put_in.push(PutIn { path: path.to_owned(), ours: (metadata.dev(), metadata.ino()), original });
+        Ok(())
+    }
+
+    fn take_out(&self, put_in: &PutIn) -> Result<()> {
+        let place = self.place(&put_in.path)?;
+        let found = place.target.symlink_metadata().ok().map(|found| (found.dev(), found.ino()));
+        let original = put_in.original.as_ref().map(|name| place.target.with_file_name(name));
+        // A provisioner that replaced or removed the file meant the image to be so.
+        let untouched = found == Some(put_in.ours);
+        if untouched {
+            fs::remove_file(&place.target)?;
+        }
+        match original {
+            Some(original) if untouched => fs::rename(original, &place.target)?,
+            Some(original) => fs::remove_file(original)?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Finds a path inside the root, symlinks resolved as the volume's own system would.
+    fn place(&self, path: &Path) -> Result<Place> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            bail!("{} is not the path of a file", path.display());
+        };
+        let relative = self.root.strip_prefix("/").unwrap_or(&self.root);
+        let root = File::open(self.session.root().join(relative))?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat2(&root, parent, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+            .map_err(io::Error::from)
+            .with_context(|| format!("directory {} in the chroot", parent.display()))?;
+        let target = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
+        Ok(Place { _directory: directory, target, name: name.to_owned() })
+    }
+}
+
+/// A place in a directory inside the root, reached through an open handle of that directory.
+struct Place {
+    _directory: OwnedFd,
+    target: PathBuf,
+    name: OsString,
+}

@@ -1,0 +1,96 @@
+//! The command line, one file for each subcommand.
+
+mod alias;
+mod base;
+mod build;
+mod images;
+mod inspect;
+mod provision;
+mod remove;
+mod snapshot;
+
+use std::ffi::OsString;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use cli::args::ProviderArgs;
+use cli::{BadInput, ExitCode};
+use provider::{Images, RegisteredImage, SourceImage};
+
+use crate::session;
+
+/// Makes machine images: source image + artifact → provisioned volume → image.
+#[derive(Parser)]
+#[command(name = "imager", version, max_term_width = 100, after_help = cli::EXIT_CODES)]
+struct Imager {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    provider: ProviderArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a base image from Debian's packages, or say which one there is.
+    Base(base::Args),
+    /// Provision a volume as the component's template says.
+    Provision(provision::Args),
+    /// Register the provisioned volumes of the manifest as images.
+    Snapshot(snapshot::Args),
+    /// Provision and snapshot.
+    Build(provision::Args),
+    /// List images.
+    Images(images::Args),
+    /// Show an image.
+    Inspect(inspect::Args),
+    /// Let a name stand for an image.
+    Alias(alias::Args),
+    /// Delete an image.
+    Remove(remove::Args),
+    /// First process of a provisioning session.
+    #[command(name = session::INIT, hide = true)]
+    SessionInit,
+}
+
+/// Runs the command line.
+pub(crate) fn run() -> Result<ExitCode> {
+    let Imager { command, provider } = Imager::parse_from(std::env::args_os().map(long_form));
+    if let Command::SessionInit = command {
+        session::init()?;
+        return Ok(ExitCode::Done);
+    }
+    let provider = provider::open(&provider)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        provider::dispatch!(&provider, provider => match command {
+            Command::Base(args) => base::run(provider, args).await,
+            Command::Provision(args) => provision::run(provider, &args).await,
+            Command::Snapshot(args) => snapshot::run(provider, &args).await,
+            Command::Build(args) => build::run(provider, &args).await,
+            Command::Images(args) => images::run(provider, &args).await,
+            Command::Inspect(args) => inspect::run(provider, &args).await,
+            Command::Alias(args) => alias::run(provider, &args).await,
+            Command::Remove(args) => remove::run(provider, &args).await,
+            Command::SessionInit => Ok(ExitCode::Done),
+        })
+    });
+    cli::narrate::finish();
+    done
+}
+
+/// Packer's users write `-var`, `-only` and so on with one dash.
+fn long_form(argument: OsString) -> OsString {
+    const PACKERS: &[&str] = &["-var", "-var-file", "-only", "-except", "-force"];
+    let text = argument.to_string_lossy();
+    let name = text.split('=').next().unwrap_or_default();
+    if PACKERS.contains(&name) { format!("-{text}").into() } else { argument }
+}
+
+/// The image that the command line names.
+async fn find(provider: &impl Images, name: &str) -> Result<RegisteredImage> {
+    let found = provider.find_source(&SourceImage { name: name.to_owned() }).await?;
+    found.ok_or_else(|| {
+        let why = format!("there is no image '{name}'");
+        BadInput::new("finding the image", why, "`imager images` lists ids, names and aliases").into()
+    })
+}

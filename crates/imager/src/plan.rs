@@ -1,0 +1,138 @@
+//! What is to be done for one builder, decided and checked before anything is created.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use manifest::Identity;
+use provider::{Images, RegisteredImage, SourceImage};
+
+use crate::layers;
+use crate::provisioners::{Provisioner, Reading};
+use crate::recipe::Recipe;
+use crate::template::{AmazonChroot, Options, Template, Values};
+
+/// A builder's image to be.
+pub(crate) struct Plan {
+    pub(crate) builder: String,
+    pub(crate) options: AmazonChroot,
+    pub(crate) source: RegisteredImage,
+    pub(crate) virtualization_type: String,
+    pub(crate) artifact: Identity,
+    pub(crate) steps: Vec<Step>,
+    root_key: String,
+    pub(crate) secrets: Vec<String>,
+}
+
+/// A provisioner, staged, with the key of the layer that it leads to.
+pub(crate) struct Step {
+    pub(crate) kind: String,
+    pub(crate) provisioner: Provisioner,
+    pub(crate) stage: PathBuf,
+    pub(crate) key: String,
+    /// Whether its layer may be used again.
+    pub(crate) cache: bool,
+}
+
+impl Plan {
+    /// Reads the builder and its provisioners, and stages what they use below `scratch`.
+    pub(crate) async fn make(
+        provider: &impl Images,
+        template: &Template,
+        builder: &str,
+        recipe: &Recipe,
+        scratch: &Path,
+        use_cache: bool,
+    ) -> Result<Self> {
+        let mut values = template.values(builder, "amazon-chroot");
+        let mut options = template.builder(builder).expect("the builder was chosen among the template's");
+        let for_key = options.digestible(&template.without_secrets(&values));
+        let line = options.line_of("source_ami");
+        let source_ami = AmazonChroot::source(&mut options, &values)?;
+        let source = provider.find_source(&SourceImage { name: source_ami.clone() }).await?;
+        let source = source.ok_or_else(|| {
+            let why = format!("there is no image '{source_ami}'");
+            options.fault(line, why, "`imager images` lists what there is; `imager base` makes a base image")
+        })?;
+        values.fields.insert("SourceAMI", source.id.clone());
+        values.fields.insert("SourceAMIName", source.name.clone());
+        let options = AmazonChroot::read(options, &values)?;
+        let virtualization_type =
+            options.virtualization_type.clone().unwrap_or_else(|| source.virtualization_type.clone());
+
+        let root_key = layers::root_key(&source.digest.value, &content_options(&for_key, &virtualization_type));
+        let mut steps = Vec::new();
+        let mut parent = root_key.clone();
+        for (number, written) in template.provisioners(builder)?.into_iter().enumerate() {
+            let stage = scratch.join(format!("{builder}-{number}"));
+            let step = step(template, written, &values, recipe, &stage, &parent, use_cache)?;
+            parent.clone_from(&step.key);
+            steps.push(step);
+        }
+        Ok(Self {
+            builder: builder.to_owned(),
+            options,
+            source,
+            virtualization_type,
+            artifact: recipe.artifact_identity.clone(),
+            steps,
+            root_key,
+            secrets: template.secrets(),
+        })
+    }
+
+    /// The key of the volume that this leads to.
+    pub(crate) fn key(&self) -> &str {
+        self.steps.last().map_or(&self.root_key, |step| &step.key)
+    }
+
+    /// Whether every step may be taken from a layer.
+    pub(crate) fn is_cacheable(&self) -> bool {
+        self.steps.iter().all(|step| step.cache)
+    }
+}
+
+/// The builder's options that bear on what is on the disk: its name and tags do not.
+fn content_options(options: &serde_json::Value, virtualization_type: &str) -> serde_json::Value {
+    const CONTENT: &[&str] =
+        &["mount_options", "chroot_mounts", "copy_files", "pre_mount_commands", "post_mount_commands"];
+    let mut content = serde_json::Map::new();
+    content.insert("virtualization_type".into(), virtualization_type.into());
+    for name in CONTENT {
+        if let Some(value) = options.get(name) {
+            content.insert((*name).into(), value.clone());
+        }
+    }
+    content.into()
+}
+
+fn step(
+    template: &Template,
+    mut written: Options,
+    values: &Values,
+    recipe: &Recipe,
+    stage: &Path,
+    parent: &str,
+    use_cache: bool,
+) -> Result<Step> {
+    let cache = written.bool("cache")?.unwrap_or(true) && use_cache;
+    let redacted = template.without_secrets(values);
+    let for_key = written.digestible(&redacted);
+    let reading = |values| Reading { values, base: &recipe.base, artifact: Some(&recipe.artifact) };
+    let (kind, provisioner) = Provisioner::read(written.clone(), &reading(values))?;
+    fs::create_dir_all(stage)?;
+    // A key must not tell a secret, not even by its digest, so it is taken from a stage without secrets.
+    if !template.secrets().is_empty() {
+        let (_, harmless) = Provisioner::read(written, &reading(&redacted))?;
+        harmless.stage(stage)?;
+    } else {
+        provisioner.stage(stage)?;
+    }
+    let key = layers::next_key(parent, &kind, &for_key, &layers::digest_tree(stage)?);
+    if !template.secrets().is_empty() {
+        fs::remove_dir_all(stage)?;
+        fs::create_dir_all(stage)?;
+        provisioner.stage(stage)?;
+    }
+    Ok(Step { kind, provisioner, stage: stage.to_owned(), key, cache })
+}

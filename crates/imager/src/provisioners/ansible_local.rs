@@ -1,0 +1,188 @@
+//! `ansible-local`: a playbook, run by the image's Ansible, or by the host's where the image has none.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use cli::Command;
+
+use super::{Reading, copy_tree, tar_of};
+use crate::chroot::Chroot;
+use crate::template::Options;
+
+/// Takes the place of Ansible's own connection `local`.
+const CONNECTION: &str = include_str!("connection_local.py");
+/// Directory of the connection plugin in the stage.
+const PLUGINS: &str = ".kiln-connection";
+/// Directory of roles in the stage, as in Packer.
+const ROLES: &str = "roles";
+/// The generated inventory.
+const INVENTORY: &str = ".kiln-inventory";
+
+pub(crate) struct AnsibleLocal {
+    playbooks: Vec<PathBuf>,
+    playbook_dir: Option<PathBuf>,
+    /// Path on the host, and its place in the stage.
+    copies: Vec<(PathBuf, PathBuf)>,
+    inventory: Option<PathBuf>,
+    inventory_groups: Vec<String>,
+    extra_arguments: Vec<String>,
+    command: String,
+    staging_directory: String,
+    build_name: String,
+    build_type: String,
+    /// The host's Ansible: another version may do other things.
+    version: String,
+}
+
+impl AnsibleLocal {
+    pub(crate) fn read(options: &mut Options, reading: &Reading) -> Result<Self> {
+        for name in ["galaxy_file", "galaxy_command", "galaxy_roles_path", "galaxy_collections_path"] {
+            let line = options.line_of(name);
+            if options.node(name).is_some() {
+                let why = format!("'{name}' is not supported");
+                return Err(options
+                    .fault(line, why, "put the roles beside the playbook and name them in role_paths")
+                    .into());
+            }
+        }
+        let mut playbooks = reading.paths(options, "playbook_files")?;
+        let single = reading.path(options, "playbook_file")?;
+        if playbooks.is_empty() == single.is_none() {
+            let why = "provisioner 'ansible-local' needs either 'playbook_file' or 'playbook_files'";
+            return Err(options.fault(options.line(), why, "give one of them").into());
+        }
+        playbooks.extend(single);
+        let mut copies = Vec::new();
+        let named = |path: &Path| PathBuf::from(path.file_name().unwrap_or_default());
+        for (name, below) in [("role_paths", ROLES), ("collection_paths", "collections"), ("playbook_paths", "")] {
+            for path in reading.paths(options, name)? {
+                let to = Path::new(below).join(named(&path));
+                copies.push((path, to));
+            }
+        }
+        for (name, to) in [("group_vars", "group_vars"), ("host_vars", "host_vars")] {
+            copies.extend(reading.path(options, name)?.map(|path| (path, PathBuf::from(to))));
+        }
+        options.bool("clean_staging_directory")?;
+        Ok(Self {
+            playbooks,
+            playbook_dir: reading.path(options, "playbook_dir")?,
+            copies,
+            inventory: reading.path(options, "inventory_file")?,
+            inventory_groups: reading.strings(options, "inventory_groups")?,
+            extra_arguments: reading.strings(options, "extra_arguments")?,
+            command: reading
+                .string(options, "command")?
+                .unwrap_or_else(|| "ANSIBLE_FORCE_COLOR=1 PYTHONUNBUFFERED=1 ansible-playbook".into()),
+            staging_directory: reading
+                .string(options, "staging_directory")?
+                .unwrap_or_else(|| "/tmp/packer-provisioner-ansible-local/kiln".into()),
+            build_name: reading.values.build_name.clone(),
+            build_type: reading.values.build_type.clone(),
+            version: host_version()?,
+        })
+    }
+
+    pub(crate) fn stage(&self, stage: &Path) -> Result<()> {
+        if let Some(directory) = &self.playbook_dir {
+            copy_tree(directory, stage)?;
+        }
+        for (from, to) in &self.copies {
+            copy_tree(from, &stage.join(to))?;
+        }
+        for playbook in &self.playbooks {
+            copy_tree(playbook, &stage.join(self.staged_playbook(playbook)))?;
+        }
+        let inventory = match &self.inventory {
+            Some(file) => fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?,
+            None if self.inventory_groups.is_empty() => "127.0.0.1\n".to_owned(),
+            None => self.inventory_groups.iter().map(|group| format!("[{group}]\n127.0.0.1\n")).collect(),
+        };
+        fs::write(stage.join(INVENTORY), inventory)?;
+        fs::create_dir_all(stage.join(PLUGINS))?;
+        fs::write(stage.join(PLUGINS).join("local.py"), CONNECTION)?;
+        fs::write(stage.join(PLUGINS).join("version"), &self.version)?;
+        Ok(())
+    }
+
+    pub(crate) fn run(&self, chroot: &Chroot, stage: &Path) -> Result<()> {
+        let inside = chroot.has("ansible-playbook")?;
+        if inside {
+            chroot.unpack(tar_of(stage)?, &self.staging_directory)?;
+        }
+        for playbook in &self.playbooks {
+            let line = self.command_line(&self.staged_playbook(playbook));
+            if inside {
+                let line = format!("cd {} && {line}", shell_words::quote(&self.staging_directory));
+                chroot.command("/bin/sh").args(["-c", &line]).narrated().run()?;
+            } else {
+                self.on_host(chroot, stage, &line)?;
+            }
+        }
+        if inside {
+            chroot.remove(&self.staging_directory)?;
+        }
+        Ok(())
+    }
+
+    /// The playbook's place in the stage: where it stands in playbook_dir, else its name.
+    fn staged_playbook(&self, playbook: &Path) -> PathBuf {
+        let below = self.playbook_dir.as_ref().and_then(|directory| playbook.strip_prefix(directory).ok());
+        below.map_or_else(|| PathBuf::from(playbook.file_name().unwrap_or_default()), Path::to_owned)
+    }
+
+    /// The line that Packer would run: `extra_arguments` go into it as they are, unquoted.
+    fn command_line(&self, playbook: &Path) -> String {
+        let variables = format!("packer_build_name={} packer_builder_type={}", self.build_name, self.build_type);
+        format!(
+            "{} {} --extra-vars {} {} -c local -i {INVENTORY}",
+            self.command,
+            shell_words::quote(&playbook.display().to_string()),
+            shell_words::quote(&variables),
+            self.extra_arguments.join(" "),
+        )
+    }
+
+    /// Runs the host's Ansible with every connection `local` leading into the chroot.
+    ///
+    /// A play that says `connection: local` or delegates to localhost means the
+    /// image, as it would if Ansible were inside, and never the host.
+    fn on_host(&self, chroot: &Chroot, stage: &Path, line: &str) -> Result<()> {
+        let home = tempfile::tempdir().context("creating a home directory for Ansible")?;
+        let words = serde_json::to_string(&chroot.enter_words())?;
+        Command::new("/bin/sh")
+            .args(["-c", line])
+            .current_dir(stage)
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", home.path())
+            .env("LANG", "C.UTF-8")
+            .env("ANSIBLE_LOCALHOST_WARNING", "False")
+            .env("ANSIBLE_INVENTORY_UNPARSED_WARNING", "False")
+            .env("ANSIBLE_CONNECTION_PLUGINS", stage.join(PLUGINS))
+            .env("ANSIBLE_ROLES_PATH", stage.join(ROLES))
+            .env("ANSIBLE_PIPELINING", "True")
+            .env("ANSIBLE_PYTHON_INTERPRETER", "auto_silent")
+            .env("ANSIBLE_REMOTE_TMP", "/tmp/.ansible-kiln")
+            .env("KILN_ENTER", words)
+            .narrated()
+            .run()?;
+        chroot.remove("/tmp/.ansible-kiln")
+    }
+}
+
+/// The version of the host's Ansible; `none` where there is none, which is a fault only if it is needed.
+fn host_version() -> Result<String> {
+    // Asking Ansible itself takes half a second, asking the package database does not.
+    let packaged = Command::new("dpkg-query").args(["--show", "--showformat=${Version}", "ansible-core"]).ask();
+    if let Ok(packaged) = packaged
+        && packaged.status.success()
+    {
+        return Ok(packaged.text());
+    }
+    match Command::new("ansible-playbook").arg("--version").run() {
+        Ok(output) => Ok(output.text().lines().next().unwrap_or_default().to_owned()),
+        Err(_) => Ok("none".to_owned()),
+    }
+}

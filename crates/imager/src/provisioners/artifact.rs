@@ -1,0 +1,81 @@
+//! `artifact`: installs what the artifact stage built.
+
+use std::fs::{self, File};
+use std::io::Seek;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use manifest::component::Package;
+
+use super::Reading;
+use crate::chroot::Chroot;
+use crate::template::Options;
+
+/// The artifact of this run.
+#[derive(Debug, Clone)]
+pub(crate) struct ArtifactFile {
+    /// Its content, as a file of the store.
+    pub(crate) file: PathBuf,
+    /// The name that it was built under.
+    pub(crate) name: String,
+    /// How it is installed.
+    pub(crate) package: Package,
+}
+
+pub(crate) struct InstallArtifact(ArtifactFile);
+
+impl InstallArtifact {
+    pub(crate) fn read(options: &Options, reading: &Reading) -> Result<Self> {
+        match reading.artifact {
+            Some(artifact) => Ok(Self(artifact.clone())),
+            None => {
+                let why = "provisioner 'artifact' has no artifact to install";
+                Err(options.fault(options.line(), why, "run with the --manifest that `artifact build` wrote").into())
+            }
+        }
+    }
+
+    pub(crate) fn stage(&self, stage: &Path) -> Result<()> {
+        fs::copy(&self.0.file, stage.join(&self.0.name))
+            .with_context(|| format!("copying the artifact {}", self.0.file.display()))?;
+        Ok(())
+    }
+
+    pub(crate) fn run(&self, chroot: &Chroot, stage: &Path) -> Result<()> {
+        let staged = stage.join(&self.0.name);
+        match &self.0.package {
+            Package::Deb(_) => install_deb(chroot, &staged, &self.0.name),
+            Package::Tree(tree) => chroot.unpack(decompress(&staged)?, &tree.prefix),
+        }
+    }
+}
+
+fn install_deb(chroot: &Chroot, deb: &Path, name: &str) -> Result<()> {
+    let inside = format!("/tmp/{name}");
+    chroot.upload(deb, &inside, 0o644)?;
+    let apt = || {
+        chroot.command("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args([
+            "--yes",
+            "--no-install-recommends",
+            "--allow-downgrades",
+            "--option",
+            "Dpkg::Options::=--force-unsafe-io",
+        ])
+    };
+    // Only an image whose package lists are missing or too old needs new ones.
+    if !apt().args(["--simulate", "install", &inside]).ask()?.status.success() {
+        apt().arg("update").narrated().run()?;
+    }
+    let installed = apt().args(["install", &inside]).narrated().run();
+    chroot.remove(&inside)?;
+    installed?;
+    Ok(())
+}
+
+fn decompress(archive: &Path) -> Result<File> {
+    let doing = || format!("unpacking {}", archive.display());
+    let mut tar = tempfile::tempfile().with_context(doing)?;
+    zstd::stream::copy_decode(File::open(archive).with_context(doing)?, &mut tar).with_context(doing)?;
+    tar.rewind().with_context(doing)?;
+    Ok(tar)
+}

@@ -1,0 +1,187 @@
+//! The options of the builder type `amazon-chroot`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use cli::narrate;
+
+use super::{Content, Options, Values};
+
+/// Options that only mean something on AWS: one template serves both providers.
+const AWS_ONLY: &[&str] = &[
+    "region",
+    "access_key",
+    "secret_key",
+    "token",
+    "profile",
+    "assume_role",
+    "custom_endpoint_ec2",
+    "skip_region_validation",
+    "device_path",
+    "ami_regions",
+    "ami_users",
+    "ami_groups",
+    "ami_org_arns",
+    "ami_ou_arns",
+    "ami_product_codes",
+    "snapshot_users",
+    "snapshot_groups",
+    "snapshot_tags",
+    "root_volume_type",
+    "root_volume_tags",
+    "root_volume_encrypt_boot",
+    "root_volume_kms_key_id",
+    "encrypt_boot",
+    "kms_key_id",
+    "region_kms_key_ids",
+    "force_delete_snapshot",
+    "ena_support",
+    "sriov_support",
+    "boot_mode",
+    "imds_support",
+    "uefi_data",
+    "tpm_support",
+    "deprecate_at",
+    "deregistration_protection",
+];
+
+/// A builder of type `amazon-chroot`, interpolated.
+#[derive(Debug, Clone)]
+pub(crate) struct AmazonChroot {
+    /// Name that the image is to have.
+    pub(crate) ami_name: String,
+    /// `hvm`, `paravirtual`, or as the source is.
+    pub(crate) virtualization_type: Option<String>,
+    /// Where the root is mounted; may name `.Device`.
+    pub(crate) mount_path: Option<String>,
+    /// Options of the root's mount.
+    pub(crate) mount_options: Vec<String>,
+    /// File systems that are mounted inside the root.
+    pub(crate) chroot_mounts: Vec<Mount>,
+    /// Files that are there during provisioning only.
+    pub(crate) copy_files: Vec<String>,
+    /// Shell commands before the root is mounted; may name `.Device`.
+    pub(crate) pre_mount_commands: Vec<String>,
+    /// Shell commands after it is mounted; may name `.Device` and `.MountPath`.
+    pub(crate) post_mount_commands: Vec<String>,
+    /// Tags of the image.
+    pub(crate) tags: BTreeMap<String, String>,
+    /// Take the name over from an image that has it.
+    pub(crate) force_deregister: bool,
+}
+
+/// One of `chroot_mounts`: what, from where, and where to.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Mount {
+    pub(crate) kind: String,
+    pub(crate) source: String,
+    pub(crate) target: PathBuf,
+}
+
+impl AmazonChroot {
+    /// Which image the builder starts from: the rest may ask for what that image is.
+    pub(crate) fn source(options: &mut Options, values: &Values) -> Result<String> {
+        for (name, remedy) in [
+            ("source_ami_filter", "name the image in source_ami, by id or alias (`imager alias`)"),
+            ("from_scratch", "start from an image (`imager base` makes one)"),
+            ("command_wrapper", "remove it: run imager as root"),
+            ("root_volume_size", "make a larger base image (`imager base --size`)"),
+            ("root_device_name", "remove it"),
+            ("ami_block_device_mappings", "remove it"),
+            ("mount_partition", "remove it: the root is partition 1 of an hvm image"),
+        ] {
+            let line = options.line_of(name);
+            if options.node(name).is_some() {
+                return Err(options.fault(line, format!("'{name}' is not supported"), remedy).into());
+            }
+        }
+        let line = options.line_of("source_ami");
+        let source = options.required("source_ami")?;
+        values.interpolate(&source).map_err(|why| options.fault(line, format!("source_ami: {why}"), "mend it").into())
+    }
+
+    /// The rest of the builder's options, after [`AmazonChroot::source`].
+    pub(crate) fn read(mut options: Options, values: &Values) -> Result<Self> {
+        let text = |options: &Options, name: &str, text: String| {
+            values.interpolate(&text).map_err(|why| {
+                anyhow::Error::from(options.fault(options.line_of(name), format!("{name}: {why}"), "mend it"))
+            })
+        };
+        let unused: Vec<_> = AWS_ONLY.iter().copied().filter(|name| options.node(name).is_some()).collect();
+        if !unused.is_empty() {
+            narrate::note(&format!("{}: only used with --provider aws", unused.join(", ")));
+        }
+        options.string("ami_description")?;
+        let line = options.line_of("ami_name");
+        let ami_name = options.required("ami_name")?;
+        let ami_name =
+            values.interpolate(&ami_name).map_err(|why| options.fault(line, format!("ami_name: {why}"), "mend it"))?;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "()[] ./-'@_".contains(c);
+        if !(3..=128).contains(&ami_name.len()) || !ami_name.chars().all(allowed) {
+            let why = format!("'{ami_name}' cannot be an image's name");
+            return Err(options.fault(line, why, "use 3 to 128 of A-Z a-z 0-9 ( ) [ ] space . / - ' @ _").into());
+        }
+        let line = options.line_of("ami_virtualization_type");
+        let virtualization_type = options.string("ami_virtualization_type")?;
+        if let Some(other) = virtualization_type.as_deref().filter(|kind| !["hvm", "paravirtual"].contains(kind)) {
+            let why = format!("there is no virtualization type '{other}'");
+            return Err(options.fault(line, why, "use hvm or paravirtual").into());
+        }
+        let mut tags = BTreeMap::new();
+        for (name, value) in options.string_map("tags")? {
+            tags.insert(text(&options, "tags", name)?, text(&options, "tags", value)?);
+        }
+        let copy_files_given = options.line_of("copy_files") != options.line();
+        let copy_files = options.strings("copy_files")?;
+        let builder = Self {
+            ami_name,
+            virtualization_type,
+            mount_path: options.string("mount_path")?,
+            mount_options: options.strings("mount_options")?,
+            chroot_mounts: chroot_mounts(&mut options)?,
+            copy_files: if copy_files_given { copy_files } else { vec!["/etc/resolv.conf".into()] },
+            pre_mount_commands: options.strings("pre_mount_commands")?,
+            post_mount_commands: options.strings("post_mount_commands")?,
+            tags,
+            force_deregister: options.bool("force_deregister")?.unwrap_or(false),
+        };
+        options.finish()?;
+        Ok(builder)
+    }
+}
+
+fn chroot_mounts(options: &mut Options) -> Result<Vec<Mount>> {
+    let mount = |kind: &str, source: &str, target: &str| Mount {
+        kind: kind.into(),
+        source: source.into(),
+        target: target.into(),
+    };
+    let given = options.objects("chroot_mounts")?;
+    if given.is_empty() {
+        return Ok(vec![
+            mount("proc", "proc", "/proc"),
+            mount("sysfs", "sysfs", "/sys"),
+            mount("bind", "/dev", "/dev"),
+            mount("devpts", "devpts", "/dev/pts"),
+            mount("binfmt_misc", "binfmt_misc", "/proc/sys/fs/binfmt_misc"),
+        ]);
+    }
+    let mut mounts = Vec::new();
+    for node in given {
+        let line = node.line;
+        let fault =
+            || options.fault(line, "a chroot mount must be a list of three strings", "write [type, source, target]");
+        let Content::Array(parts) = node.content else { return Err(fault().into()) };
+        let parts: Vec<_> = parts
+            .iter()
+            .map(|part| match &part.content {
+                Content::String(text) => text.as_str(),
+                _ => "",
+            })
+            .collect();
+        let [kind, source, target] = parts[..] else { return Err(fault().into()) };
+        mounts.push(mount(kind, source, target));
+    }
+    Ok(mounts)
+}

@@ -1,0 +1,264 @@
+//! Packer's template language: the subset of Go's text/template that its users use.
+//!
+//! `{{user `name`}}`, `{{.Device}}`, `{{timestamp}}`, `{{upper (user `name`)}}` and
+//! pipelines such as `{{user `name` | lower}}`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+/// Values that a template's text can ask for.
+#[derive(Debug, Clone)]
+pub(crate) struct Values {
+    /// User variables; `None` inside the variables' own defaults, where only `env` makes sense.
+    pub(crate) user: BTreeMap<String, String>,
+    /// Whether `env` is allowed, as it is in the defaults of variables only.
+    pub(crate) env: bool,
+    /// Fields: `{{.Name}}`.
+    pub(crate) fields: BTreeMap<&'static str, String>,
+    /// `{{build_name}}`
+    pub(crate) build_name: String,
+    /// `{{build_type}}`
+    pub(crate) build_type: String,
+    /// `{{template_dir}}`
+    pub(crate) template_dir: String,
+    /// `{{pwd}}`
+    pub(crate) pwd: String,
+    /// The moment that `timestamp` and `isotime` mean: one for the whole run.
+    pub(crate) now: Timestamp,
+}
+
+impl Values {
+    /// Replaces every `{{…}}` in `text`. An error says what is wrong within the braces.
+    pub(crate) fn interpolate(&self, text: &str) -> Result<String, String> {
+        let mut result = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("{{") {
+            let Some((inside, after)) = after.split_once("}}") else {
+                return Err(format!("'{{{{' without '}}}}' in '{text}'"));
+            };
+            let trimmed = inside.trim_start_matches("- ").trim_end_matches(" -");
+            result.push_str(if inside.starts_with("- ") { before.trim_end() } else { before });
+            result.push_str(&self.pipeline(trimmed).map_err(|why| format!("{{{{{inside}}}}}: {why}"))?);
+            rest = if inside.ends_with(" -") { after.trim_start() } else { after };
+        }
+        result.push_str(rest);
+        Ok(result)
+    }
+
+    fn pipeline(&self, text: &str) -> Result<String, String> {
+        let mut tokens = tokens(text)?.into_iter().peekable();
+        let mut piped = None;
+        loop {
+            let value = self.call(&mut tokens, piped.take())?;
+            match tokens.next() {
+                None => return Ok(value),
+                Some(Token::Pipe) => piped = Some(value),
+                Some(other) => return Err(format!("unexpected {other:?}")),
+            }
+        }
+    }
+
+    fn call(&self, tokens: &mut Tokens, piped: Option<String>) -> Result<String, String> {
+        let name = match tokens.next() {
+            Some(Token::Word(name)) => name,
+            Some(Token::Text(text)) if piped.is_none() => return Ok(text),
+            Some(Token::Open) if piped.is_none() => return self.group(tokens),
+            _ => return Err("a function or a field is missing".into()),
+        };
+        let mut arguments = Vec::new();
+        loop {
+            match tokens.peek() {
+                None | Some(Token::Pipe | Token::Close) => break,
+                Some(_) => arguments.push(self.argument(tokens)?),
+            }
+        }
+        arguments.extend(piped);
+        self.apply(&name, &arguments)
+    }
+
+    fn argument(&self, tokens: &mut Tokens) -> Result<String, String> {
+        match tokens.next() {
+            Some(Token::Text(text)) => Ok(text),
+            Some(Token::Open) => self.group(tokens),
+            Some(Token::Word(word)) if word.parse::<i64>().is_ok() => Ok(word),
+            Some(Token::Word(word)) => self.apply(&word, &[]),
+            _ => Err("an argument is missing".into()),
+        }
+    }
+
+    fn group(&self, tokens: &mut Tokens) -> Result<String, String> {
+        let value = self.call(tokens, None)?;
+        match tokens.next() {
+            Some(Token::Close) => Ok(value),
+            _ => Err("')' is missing".into()),
+        }
+    }
+
+    fn apply(&self, name: &str, arguments: &[String]) -> Result<String, String> {
+        if let Some(field) = name.strip_prefix('.') {
+            return self.fields.get(field).cloned().ok_or_else(|| format!("there is no .{field} here"));
+        }
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        match (name, &arguments[..]) {
+            ("user", [variable]) => self
+                .user
+                .get(*variable)
+                .cloned()
+                .ok_or_else(|| format!("there is no variable '{variable}': declare it in \"variables\"")),
+            ("env", [variable]) if self.env => Ok(std::env::var(variable).unwrap_or_default()),
+            ("env", _) => {
+                Err("env works in the defaults of variables only: declare a variable and use {{user …}}".into())
+            }
+            ("timestamp", []) => Ok(self.now.as_second().to_string()),
+            ("isotime", []) => Ok(self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            ("strftime", [format]) => Ok(self.now.strftime(*format).to_string()),
+            ("uuid", []) => Ok(uuid::Uuid::new_v4().to_string()),
+            ("build_name", []) => Ok(self.build_name.clone()),
+            ("build_type", []) => Ok(self.build_type.clone()),
+            ("template_dir", []) => Ok(self.template_dir.clone()),
+            ("pwd", []) => Ok(self.pwd.clone()),
+            ("upper", [text]) => Ok(text.to_uppercase()),
+            ("lower", [text]) => Ok(text.to_lowercase()),
+            ("replace_all", [old, new, text]) => Ok(text.replace(old, new)),
+            ("replace", [old, new, count, text]) => {
+                let count = count.parse::<i64>().map_err(|_| format!("'{count}' is not a number"))?;
+                Ok(usize::try_from(count)
+                    .map_or_else(|_| text.replace(old, new), |count| text.replacen(old, new, count)))
+            }
+            ("split", [text, separator, index]) => {
+                let index = index.parse::<usize>().map_err(|_| format!("'{index}' is not a number"))?;
+                text.split(separator).nth(index).map(str::to_owned).ok_or_else(|| format!("there is no part {index}"))
+            }
+            ("clean_resource_name", [text]) => Ok(clean_resource_name(text)),
+            _ if FUNCTIONS.contains(&name) => Err(format!("{name} does not take {} arguments", arguments.len())),
+            _ => Err(format!("there is no function '{name}'; there are {}", FUNCTIONS.join(", "))),
+        }
+    }
+}
+
+const FUNCTIONS: &[&str] = &[
+    "user",
+    "env",
+    "timestamp",
+    "isotime",
+    "strftime",
+    "uuid",
+    "build_name",
+    "build_type",
+    "template_dir",
+    "pwd",
+    "upper",
+    "lower",
+    "replace",
+    "replace_all",
+    "split",
+    "clean_resource_name",
+];
+
+/// What EC2 allows in an image's name; anything else becomes a dash.
+fn clean_resource_name(text: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "()[] ./-'@_".contains(c);
+    text.chars().map(|c| if allowed(c) { c } else { '-' }).collect()
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    Word(String),
+    Text(String),
+    Pipe,
+    Open,
+    Close,
+}
+
+type Tokens = std::iter::Peekable<std::vec::IntoIter<Token>>;
+
+fn tokens(text: &str) -> Result<Vec<Token>, String> {
+    let mut found = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        rest = match first {
+            '|' | '(' | ')' => {
+                found.push(match first {
+                    '|' => Token::Pipe,
+                    '(' => Token::Open,
+                    _ => Token::Close,
+                });
+                &rest[1..]
+            }
+            '`' => {
+                let (inside, after) = rest[1..].split_once('`').ok_or("'`' without its end")?;
+                found.push(Token::Text(inside.to_owned()));
+                after
+            }
+            '"' => {
+                // Go's interpreted string literals have JSON's escapes.
+                let mut values = serde_json::Deserializer::from_str(rest).into_iter::<String>();
+                let inside = values.next().and_then(Result::ok).ok_or("'\"' without its end")?;
+                found.push(Token::Text(inside));
+                &rest[values.byte_offset()..]
+            }
+            _ => {
+                let end = rest.find(|c: char| c.is_whitespace() || "|()`\"".contains(c)).unwrap_or(rest.len());
+                found.push(Token::Word(rest[..end].to_owned()));
+                &rest[end..]
+            }
+        }
+        .trim_start();
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values() -> Values {
+        Values {
+            user: [("name".to_owned(), "My Service".to_owned())].into(),
+            env: false,
+            fields: [("Device", "/dev/loop7".to_owned())].into(),
+            build_name: "hvm".into(),
+            build_type: "amazon-chroot".into(),
+            template_dir: "/t".into(),
+            pwd: "/w".into(),
+            now: Timestamp::from_second(1_453_293_673).unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_templates_write_is_replaced() {
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("{{user `name`}}", "My Service"),
+            ("a {{ user \"name\" | lower }} b", "a my service b"),
+            ("{{upper (user `name`)}}", "MY SERVICE"),
+            ("{{.Device}}-{{build_name}}", "/dev/loop7-hvm"),
+            ("{{timestamp}}", "1453293673"),
+            ("{{isotime}}", "2016-01-20T12:41:13Z"),
+            ("{{replace_all ` ` `-` (user `name`)}}", "My-Service"),
+            ("{{split `a,b` `,` 1}}", "b"),
+            ("{{clean_resource_name `a:b`}}", "a-b"),
+            ("{{ `{{` }}", "{{"),
+        ] {
+            assert_eq!(values().interpolate(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, expected) in [
+            ("{{user `nme`}}", "there is no variable 'nme'"),
+            ("{{env `HOME`}}", "env works in the defaults of variables only"),
+            ("{{usr `name`}}", "there is no function 'usr'"),
+            ("{{user}}", "user does not take 0 arguments"),
+            ("{{.Devise}}", "there is no .Devise here"),
+            ("{{user `name`", "'{{' without '}}'"),
+            ("{{user `name}}", "'`' without its end"),
+            ("{{upper (user `name`}}", "')' is missing"),
+        ] {
+            let found = values().interpolate(text).unwrap_err();
+            assert!(found.contains(expected), "{text}: {found}");
+        }
+    }
+}
