@@ -67,8 +67,9 @@ fn ask_dns(host: &str, timeout: Duration) -> Result<Vec<IpAddr>, String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        let resolver =
-            TokioResolver::builder_tokio().and_then(ResolverBuilder::build).map_err(|error| error.to_string())?;
+        let resolver = TokioResolver::builder_tokio()
+            .and_then(ResolverBuilder::build)
+            .map_err(|error| format!("/etc/resolv.conf is of no use ({error})"))?;
         match tokio::time::timeout(timeout, resolver.lookup_ip(host)).await {
             Ok(Ok(answer)) => Ok(answer.iter().collect()),
             Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => {
