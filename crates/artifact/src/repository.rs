@@ -1,15 +1,16 @@
 //! Git repositories: one on this machine, or a bare copy of one elsewhere.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cli::lock::{IfHeld, Lock};
 use cli::{BadInput, Command, CommandError, narrate};
 use sha2::{Digest, Sha256};
 
 const DOING: &str = "opening the component's repository";
 
-/// Where a fetched copy keeps what is HEAD on the other side.
+/// What HEAD of a fetched copy is: what HEAD is on the other side, whatever branch that is.
 const REMOTE_HEAD: &str = "refs/kiln/HEAD";
 
 /// A repository that can be read on this machine.
@@ -77,6 +78,7 @@ impl Repository {
         narrate::step(&format!("fetching {}", repository.name));
         // Making it again does no harm to one that is there, and completes one that a killed run began.
         git().args(["init", "--quiet", "--bare"]).arg(&git_dir).run()?;
+        repository.git().args(["symbolic-ref", "HEAD", REMOTE_HEAD]).run()?;
         let fetch = repository
             .git()
             .args(["fetch", "--quiet", "--prune", "--no-write-fetch-head", "--", url])
@@ -84,8 +86,12 @@ impl Repository {
             .arg(format!("+HEAD:{REMOTE_HEAD}"));
         match fetch.secret(secret).run() {
             Err(CommandError::Failed { tail, .. }) => {
-                let why = format!("'{}' cannot be fetched: {}", repository.name, tail.trim());
-                Err(BadInput::new(DOING, why, "name a repository that git can fetch with --source").into())
+                if repository.commit("HEAD")?.is_none() {
+                    fs::remove_dir_all(&git_dir).with_context(|| format!("removing {}", git_dir.display()))?;
+                }
+                // After its first line git only guesses.
+                let why = tail.lines().next().unwrap_or("git says no more").to_owned();
+                bail!("fetching {}: {why}; check --source, the network and your access there", repository.name)
             }
             fetched => Ok(fetched.map(|_| repository)?),
         }
@@ -93,7 +99,6 @@ impl Repository {
 
     /// The commit that `rev` names, if it names one.
     pub fn commit(&self, rev: &str) -> Result<Option<String>, CommandError> {
-        let rev = if self.work_tree.is_none() && rev == "HEAD" && self.is_copy() { REMOTE_HEAD } else { rev };
         let asked = self.git().args(["rev-parse", "--verify", "--quiet", "--end-of-options"]);
         match asked.arg(format!("{rev}^{{commit}}")).run() {
             Ok(output) => Ok(Some(output.text())),
@@ -117,10 +122,6 @@ impl Repository {
     /// Git on this repository, whatever the current directory is.
     pub fn git(&self) -> Command {
         git().arg("--git-dir").arg(&self.git_dir)
-    }
-
-    fn is_copy(&self) -> bool {
-        self.git_dir.join(REMOTE_HEAD).exists()
     }
 }
 

@@ -312,10 +312,15 @@ fn a_url_is_fetched_and_what_is_new_there_is_found() {
     let second = build("next");
     assert_ne!(first, second);
     assert_eq!(build("HEAD"), second, "HEAD is what it is over there now");
+    assert_eq!(build("HEAD~1"), first);
     assert_eq!(line.manifest().source.unwrap().repository, url);
     let commit = line.git(&["rev-parse", "main"]);
     fs::rename(line.repository(), line.home.path().join("away")).unwrap();
     assert_eq!(build(&commit), first, "a commit that is here needs no network");
+    let (code, message) = line.refusal(&["--source", &url]);
+    assert_eq!(code, Some(3), "{message}");
+    assert!(message.contains(&format!("fetching {url}: fatal: ")), "{message}");
+    assert_eq!(build(&commit), first, "a failed fetch loses nothing");
 }
 
 #[test]
@@ -350,13 +355,16 @@ fn bad_input_is_refused_and_nothing_is_created() {
         (&["--source", root, "--subdir", "../x"], "--subdir is '../x', which is not a path below the source"),
         (&["--source", "nope"], "there is no directory 'nope', and it is not a URL"),
         (&["--source", &nowhere], "cannot be read by git: fatal: not a git repository"),
-        (&["--source", "file:///nope", "--no-wait"], "'file:///nope' cannot be fetched"),
     ];
     for (arguments, expected) in cases {
         let (code, message) = line.refusal(arguments);
         assert_eq!(code, Some(2), "{message}");
         assert!(message.contains(expected), "{message}");
     }
+    let (code, message) = line.refusal(&["--source", "file:///nope"]);
+    assert_eq!(code, Some(3), "{message}");
+    let cache = fs::read_dir(line.state().join("git-cache")).unwrap().flatten();
+    assert!(cache.into_iter().all(|entry| entry.path().extension().is_some_and(|end| end == "lock")));
     line.set_commands("['mkdir other']");
     line.commit("no tree");
     let (code, message) = line.refusal(&["--source", app]);
@@ -386,4 +394,43 @@ fn a_manifest_of_another_component_or_a_newer_schema_is_left_alone() {
         assert!(message.contains(expected), "{message}");
         assert_eq!(fs::read_to_string(line.manifest_path()).unwrap(), text);
     }
+}
+
+#[test]
+fn one_debian_package_is_the_artifact_and_anything_else_is_refused() {
+    let make = |name: &str| {
+        format!(
+            "mkdir -p out p/DEBIAN; printf 'Package: app\\nVersion: %s\\nArchitecture: all\\nMaintainer: x\\n\
+             Description: x\\n' $KILN_VERSION > p/DEBIAN/control; dpkg-deb -b --root-owner-group p out/{name}"
+        )
+    };
+    let line = Line::new("deb", "[]");
+    let set = |command: &str| {
+        line.set_commands(&format!("[\"\"\"{command}\"\"\"]"));
+        let file = line.component().join("component.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let tree = "package.tree = { path = 'out', prefix = '/opt/app' }";
+        fs::write(file, text.replace(tree, "package.deb = 'out/*.deb'")).unwrap();
+        line.git(&["add", "--all"]);
+        line.git(&["commit", "--quiet", "--allow-empty", "--message", "changed"]);
+    };
+    let source = line.component();
+    let cases = [
+        (":", "package.deb is 'out/*.deb': the build commands made no such file;"),
+        ("mkdir out; touch out/a.deb out/b.deb", "package.deb is 'out/*.deb': 2 files fit: a.deb, b.deb;"),
+        ("mkdir out; touch out/a.deb", "package.deb is 'out/*.deb': a.deb is not a Debian package;"),
+        ("mkdir out; ln -s /etc/passwd out/a.deb", "package.deb is 'out/*.deb': a.deb is not a Debian package;"),
+    ];
+    for (command, expected) in cases {
+        set(command);
+        let (code, message) = line.refusal(&["--source", source.to_str().unwrap()]);
+        assert_eq!(code, Some(2), "{message}");
+        assert!(message.contains(&format!("app/component.toml:3: {expected}")), "{message}");
+        assert_eq!(line.objects(), 0);
+    }
+    set(&make("app_1_all.deb"));
+    let digest = line.build(&[]).unwrap();
+    assert_eq!(line.build(&["--force"]).unwrap(), digest);
+    let artifact = line.manifest().artifact.unwrap();
+    assert_eq!((artifact.file_name.as_str(), artifact.identity.value), ("app_1_all.deb", digest));
 }
