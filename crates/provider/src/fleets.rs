@@ -1,7 +1,7 @@
 //! Groups of instances behind a balancer and a DNS name.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -31,6 +31,8 @@ pub struct Service {
     pub spec: ServiceSpec,
     /// Where it answers.
     pub url: String,
+    /// A name server of the host's that knows the service's DNS name, where the provider has one.
+    pub resolver: Option<SocketAddr>,
     /// Its groups by name, with what each was created as.
     pub groups: BTreeMap<String, Group>,
     /// Whether the provider's processes run that should: false after a reboot of the host.

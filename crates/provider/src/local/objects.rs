@@ -27,7 +27,8 @@ impl Directory {
         &self.root
     }
 
-    fn path(&self, digest: &ObjectDigest) -> PathBuf {
+    /// Where the object is, if it is there.
+    pub fn path(&self, digest: &ObjectDigest) -> PathBuf {
         self.root.join("sha256").join(&digest.as_str()[..2]).join(digest.as_str())
     }
 }
