@@ -39,11 +39,13 @@ pub(crate) fn catch_signals() {
     });
 }
 
-/// While this lives, an interrupt ends the process `pid`.
-pub(crate) struct EndedByInterrupt(i32);
+/// While this lives, an interrupt ends a child process. Every [`crate::Command`] that is waited for has one; who
+/// waits for a spawned child itself makes one.
+pub struct EndedByInterrupt(i32);
 
 impl EndedByInterrupt {
-    pub(crate) fn new(pid: u32) -> Self {
+    /// Ends the process `pid` at the next interrupt, or now if there was one.
+    pub fn new(pid: u32) -> Self {
         let pid = pid.cast_signed();
         RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(pid);
         if requested() {

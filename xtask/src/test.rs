@@ -1,0 +1,60 @@
+//! `cargo xtask test`
+
+use anyhow::{Context, Result, bail};
+use cli::host::{self, Tool};
+use cli::interrupt::EndedByInterrupt;
+use cli::{Command, ExitCode, narrate};
+
+use crate::setup;
+use crate::workspace::Workspace;
+
+/// What only the tests need.
+const LOAD_GENERATOR: Tool =
+    Tool { program: "wrk", package: "wrk", used_for: "loading a service while it is deployed" };
+
+/// Do all set-up and run every test. Needs root: the end-to-end tests boot instances.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Arguments for `cargo nextest run` or, where nextest is not installed, for `cargo test`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    arguments: Vec<String>,
+}
+
+/// Prepares the machine, the programs and the base image, and runs the tests.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the tests mount disks and boot instances, which needs root: run `cargo xtask test` as root");
+    }
+    let workspace = Workspace::find()?;
+    let mut missing = host::missing_tools();
+    missing.extend((!host::has(LOAD_GENERATOR.program)).then_some(LOAD_GENERATOR));
+    setup::install(&missing, narrate::detail, |command| run_to_success(command).context("installing packages"))?;
+    for build in workspace.builds() {
+        run_to_success(build).context("building")?;
+    }
+    let state = workspace.target.join("test-state");
+    let base = Command::new(workspace.program("imager")).arg("base").arg("--state-dir").arg(&state);
+    run_to_success(base).context("making the base image of the tests")?;
+    let with_nextest = host::has("cargo-nextest");
+    let tests = workspace.cargo().args(if with_nextest { &["nextest", "run"][..] } else { &["test"] });
+    let tests = tests.arg("--workspace").args(&args.arguments);
+    let passed = attached(tests.env("KILN_PROBE", workspace.probe()).env("KILN_TEST_BASE", &state))?;
+    Ok(if passed { ExitCode::Done } else { ExitCode::Verdict })
+}
+
+fn run_to_success(command: Command) -> Result<()> {
+    let line = command.to_string();
+    if attached(command)? {
+        return Ok(());
+    }
+    bail!("`{line}` failed");
+}
+
+/// Runs a command that writes straight to our stderr or terminal; whether it succeeded.
+fn attached(command: Command) -> Result<bool> {
+    let mut child = command.spawn()?;
+    let _ended_by_interrupt = EndedByInterrupt::new(child.id());
+    let status = child.wait()?;
+    cli::interrupt::check()?;
+    Ok(status.success())
+}

@@ -1,0 +1,68 @@
+//! Where things are in this repository, and how they are built.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use cli::Command;
+
+/// The programs that the line runs, and the supervisor that they start.
+const PROGRAMS: [&str; 5] = ["artifact", "imager", "tester", "deployer", "locald"];
+
+/// This checkout and its build directory.
+#[derive(Debug)]
+pub struct Workspace {
+    /// The directory that has the workspace's `Cargo.toml`.
+    pub root: PathBuf,
+    /// The build directory.
+    pub target: PathBuf,
+    /// Where cargo puts programs: where this one is.
+    programs: PathBuf,
+}
+
+impl Workspace {
+    /// Finds it by the running program and the package that cargo runs it for.
+    pub fn find() -> Result<Self> {
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").map_or(env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        let root = package.parent().context("finding the workspace")?.to_owned();
+        let this = std::env::current_exe().context("finding the build directory")?;
+        let programs = this.parent().context("finding the build directory")?.to_owned();
+        let target = programs.parent().context("finding the build directory")?.to_owned();
+        Ok(Self { root, target, programs })
+    }
+
+    /// A run of cargo in the workspace.
+    pub fn cargo(&self) -> Command {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        Command::new(cargo).current_dir(&self.root)
+    }
+
+    /// What builds the line's programs and the probe that goes into instances.
+    pub fn builds(&self) -> [Command; 2] {
+        let packages = PROGRAMS.into_iter().flat_map(|program| ["--package", program]);
+        // With an explicit target the flag concerns the probe alone: proc-macros cannot be static, and the other
+        // programs are not built anew.
+        let probe = self.cargo().args(["build", "--package", "probe", "--target", &triple()]);
+        [self.cargo().arg("build").args(packages), probe.env("RUSTFLAGS", "-C target-feature=+crt-static")]
+    }
+
+    /// One of the line's programs.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
+    /// The static probe.
+    pub fn probe(&self) -> PathBuf {
+        let profile = self.programs.file_name().unwrap_or("debug".as_ref());
+        self.target.join(triple()).join(profile).join("probe")
+    }
+
+    /// A path as a person would write it from the current directory.
+    pub fn shown(path: &Path) -> String {
+        let here = std::env::current_dir().unwrap_or_default();
+        path.strip_prefix(&here).unwrap_or(path).display().to_string()
+    }
+}
+
+fn triple() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
