@@ -285,7 +285,10 @@ impl Watch<'_> {
 
     fn each_line(self, pipe: UntilExit, mut take: impl FnMut(String)) {
         for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-            let line = redact(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned(), self.secrets);
+            let line = String::from_utf8_lossy(&line);
+            // A progress display draws over itself after a carriage return: what counts is how it ended.
+            let shown = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
+            let line = redact(shown.to_owned(), self.secrets);
             if self.narrated {
                 narrate::detail(&line);
             }

@@ -1,13 +1,12 @@
 //! What an image is made from: the component's tree at the revision of the manifest, and its artifact.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cli::BadInput;
 use manifest::{Identity, Manifest};
 use provider::local::Directory;
-use provider::{ObjectDigest, Objects};
+use provider::{ObjectDigest, Objects, archive};
 use tempfile::TempDir;
 
 use crate::provisioners::ArtifactFile;
@@ -36,12 +35,10 @@ impl Recipe {
                 .in_file(manifest_path)
                 .into());
         };
-        let store = Directory::new(&artifact.store);
-        let fetch = async |identity: &Identity| store.get(&ObjectDigest::parse(&identity.value)?).await;
         let tree = tempfile::Builder::new().prefix("tree-").tempdir_in(scratch)?;
-        unpack(&fetch(&source.archive).await?, tree.path())?;
+        archive::unpack(&artifact.store, &source.archive, tree.path()).await?;
         let recipe = ArtifactFile {
-            file: fetch(&artifact.identity).await?,
+            file: Directory::new(&artifact.store).get(&ObjectDigest::parse(&artifact.identity.value)?).await?,
             name: artifact.file_name.clone(),
             package: manifest.component.package.clone(),
         };
@@ -58,11 +55,4 @@ impl Recipe {
         let version = self.manifest.source.as_ref().map(|source| source.version.clone()).unwrap_or_default();
         vec![("component".to_owned(), self.manifest.component.name.clone()), ("version".to_owned(), version)]
     }
-}
-
-/// Unpacks a `.tar.zst`.
-fn unpack(archive: &Path, to: &Path) -> Result<()> {
-    let doing = || format!("unpacking {}", archive.display());
-    let content = zstd::Decoder::new(File::open(archive).with_context(doing)?).with_context(doing)?;
-    tar::Archive::new(content).unpack(to).with_context(doing)
 }

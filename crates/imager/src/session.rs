@@ -152,6 +152,9 @@ pub(crate) const INIT: &str = "session-init";
 
 /// Is the session's first process: says its number, reaps, and ends with stdin.
 pub(crate) fn init() -> Result<()> {
+    // Ansible takes the name of process 1 for that of the service manager, unless it is this one:
+    // then it looks at what the image has (ansible.module_utils.facts.system.service_mgr).
+    rustix::thread::set_name(c"init").context("naming the session's first process")?;
     // Our /proc is still the host's, so this is our number there.
     println!("{}", fs::read_link("/proc/self")?.display());
     let mut children = Signals::new([SIGCHLD])?;

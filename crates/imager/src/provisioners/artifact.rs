@@ -5,6 +5,7 @@ use std::io::Seek;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use cli::CommandError;
 use manifest::component::Package;
 
 use super::Reading;
@@ -62,11 +63,19 @@ fn install_deb(chroot: &Chroot, deb: &Path, name: &str) -> Result<()> {
             "Dpkg::Options::=--force-unsafe-io",
         ])
     };
-    // Only an image whose package lists are missing or too old needs new ones.
-    if !apt().args(["--simulate", "install", &inside]).ask()?.status.success() {
-        apt().arg("update").narrated().run()?;
-    }
-    let installed = apt().args(["install", &inside]).narrated().run();
+    let lists = "ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1";
+    let mut fresh = !chroot.command("/bin/sh").args(["-c", lists]).ask()?.status.success();
+    let installed = loop {
+        if fresh {
+            apt().arg("update").narrated().run()?;
+        }
+        let installed = apt().args(["install", &inside]).narrated().run();
+        match &installed {
+            // The lists in the image may name packages that its mirror has replaced since.
+            Err(CommandError::Failed { .. }) if !fresh => fresh = true,
+            _ => break installed,
+        }
+    };
     chroot.remove(&inside)?;
     installed?;
     Ok(())
