@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -55,6 +56,15 @@ pub struct Instance {
     pub tags: BTreeMap<String, String>,
 }
 
+/// A file that instances can fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Where, by a plain GET request.
+    pub url: String,
+    /// SHA-256 of its content.
+    pub digest: crate::ObjectDigest,
+}
+
 /// Launching, watching and ending single instances.
 #[expect(async_fn_in_trait, reason = "callers are generic over the provider and never need Send")]
 pub trait Instances {
@@ -71,9 +81,8 @@ pub trait Instances {
     /// What the instance wrote to its serial console so far (at least the last 64 KiB).
     async fn console(&self, id: &str) -> Result<String>;
 
-    /// Makes a file reachable for instances by HTTP, and returns its URL. The digest is that of an
-    /// object in the provider's store.
-    async fn offer(&self, object: &crate::ObjectDigest) -> Result<String>;
+    /// Puts a file into the provider's store and makes it reachable for instances by HTTP.
+    async fn offer(&self, file: &Path) -> Result<Offer>;
 
     /// Terminates the instance and waits until nothing of it is left.
     async fn terminate(&self, id: &str) -> Result<()>;

@@ -8,6 +8,7 @@
 //! Nothing outside `local/` (and the `locald` program, its other half) knows of
 //! loop devices, nspawn or HAProxy.
 
+pub mod archive;
 mod fleets;
 mod images;
 mod instances;
@@ -21,7 +22,7 @@ pub use fleets::{Fleets, Group, GroupSpec, Member, MemberHealth, Service, Servic
 pub use images::{
     Attachment, Images, RegisteredImage, Registration, SourceImage, StoredVerdict, VolumeRecord, VolumeSpec,
 };
-pub use instances::{Instance, InstanceState, Instances, LaunchSpec};
+pub use instances::{Instance, InstanceState, Instances, LaunchSpec, Offer};
 pub use objects::{ObjectDigest, Objects};
 
 /// The provider that the command line chose.

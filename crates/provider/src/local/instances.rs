@@ -1,7 +1,8 @@
 //! Instances: containers that boot an image's own systemd, kept by locald.
 
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use cli::process::ProcessId;
@@ -9,7 +10,7 @@ use reqwest::Method;
 
 use super::Local;
 use super::api::{InstanceRecord, Launch, Place, read_json};
-use crate::{Instance, InstanceState, Instances, LaunchSpec, ObjectDigest, Objects};
+use crate::{Instance, InstanceState, Instances, LaunchSpec, Objects, Offer};
 
 /// How much of a console is shown.
 const CONSOLE: u64 = 256 << 10;
@@ -43,7 +44,7 @@ impl Instances for Local {
 
     async fn console(&self, id: &str) -> Result<String> {
         let path = self.place()?.instance(id).join("console.log");
-        let read = || -> std::io::Result<_> {
+        let read = || -> io::Result<_> {
             let mut file = fs::File::open(&path)?;
             let length = file.metadata()?.len();
             file.seek(SeekFrom::Start(length.saturating_sub(CONSOLE)))?;
@@ -51,13 +52,19 @@ impl Instances for Local {
             file.read_to_end(&mut text)?;
             Ok(text)
         };
-        let text = read().with_context(|| format!("reading the console of instance {id}"))?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        match read() {
+            Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+            // It has not been started yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.describe(id).await?.is_some() => {
+                Ok(String::new())
+            }
+            Err(error) => Err(error).with_context(|| format!("reading the console of instance {id}")),
+        }
     }
 
-    async fn offer(&self, object: &ObjectDigest) -> Result<String> {
-        ensure!(self.objects().has(object).await?, "the store of the local provider has no object {object}");
-        Ok(format!("http://169.254.169.254/kiln/objects/{object}"))
+    async fn offer(&self, file: &Path) -> Result<Offer> {
+        let digest = self.objects().put(file).await?;
+        Ok(Offer { url: format!("http://169.254.169.254/kiln/objects/{digest}"), digest })
     }
 
     async fn terminate(&self, id: &str) -> Result<()> {
