@@ -78,6 +78,19 @@ impl Locald {
         lock(&self.instances).is_empty() && lock(&self.services).is_empty()
     }
 
+    /// Ends all instances and balancers.
+    pub async fn end_all(&self) {
+        let services: Vec<_> = lock(&self.services).values().cloned().collect();
+        for service in services {
+            service.end_balancer().await;
+        }
+        let instances: Vec<_> = lock(&self.instances).values().cloned().collect();
+        instances.iter().for_each(|instance| instance.end());
+        for instance in instances {
+            instance.gone().await;
+        }
+    }
+
     /// Removes what is left when there is nothing to supervise.
     pub async fn retire(&self) -> Result<()> {
         if let Some(fleet) = self.fleet.get() {

@@ -41,6 +41,11 @@ impl Service {
     pub fn record(&self) -> ServiceRecord {
         lock(&self.record).clone()
     }
+
+    /// Ends its balancer.
+    pub async fn end_balancer(&self) {
+        self.haproxy.end().await;
+    }
 }
 
 impl Locald {
@@ -70,6 +75,10 @@ impl Locald {
                 spec.dns,
                 other.spec.name
             );
+        }
+        if let Some(other) = others.iter().find(|other| spec.listen.is_some() && other.spec.listen == spec.listen) {
+            let port = spec.listen.unwrap_or_default();
+            bail!("port {port} belongs to the service {}: choose another `listen` in component.toml", other.spec.name);
         }
         let address = balancer_addresses().find(|address| others.iter().all(|other| other.address != *address));
         let listen = listen(spec.listen)?.local_addr().context("choosing a port for the balancer")?.port();
@@ -211,7 +220,7 @@ impl Locald {
             return record.map_or(Ok(()), |record| self.remove_service_files(&record));
         };
         let _changing = service.changing.lock().await;
-        service.haproxy.end().await;
+        service.end_balancer().await;
         let record = service.record();
         // The record goes first: instances of a group that no record names are removed by the next locald, too.
         self.remove_service_files(&record)?;

@@ -67,6 +67,18 @@ pub fn remove_empty_netns_directory() {
     }
 }
 
+/// Removes what has no file in it, from a state directory that was removed and of which writing
+/// records of what ends has made parts again.
+pub fn remove_empty_directories(directory: &std::path::Path) {
+    for name in names_in(directory) {
+        let path = directory.join(name);
+        if path.is_dir() && !path.is_symlink() {
+            remove_empty_directories(&path);
+        }
+    }
+    let _ = fs::remove_dir(directory);
+}
+
 /// Names of the directories (and, in `/run/netns`, files) in a directory, which need not exist.
 fn names_in(directory: &std::path::Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();

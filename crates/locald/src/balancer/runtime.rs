@@ -120,3 +120,25 @@ fn extra(wanted: &[Server], present: &[Row]) -> Vec<String> {
     let is_extra = |row: &&Row| !wanted.iter().any(|server| server.id == row.server);
     present.iter().filter(is_extra).map(|row| row.server.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(id: &str, weight: u32) -> Server {
+        Server { id: id.to_owned(), address: [10, 77, 0, 16].into(), port: 80, weight }
+    }
+
+    #[test]
+    fn commands_lead_from_what_is_to_what_is_wanted() {
+        let present = stat::parse(include_str!("stat.recorded.csv")).unwrap();
+        let (first, second) = (present[0].server.as_str(), present[2].server.as_str());
+        let wanted = [server(first, 0), server(second, 256), server("i-new", 0)];
+        let weight = |id, weight| format!("set server instances/{id} weight {weight}");
+        assert_eq!(weight_changes(&wanted, &present), [weight(second, 256), weight(first, 0)]);
+        assert_eq!(extra(&wanted, &present).len(), present.len() - 2);
+        let added = additions(&wanted, &present);
+        assert!(added[0].starts_with("add server instances/i-new 10.77.0.16:80 weight 0 check "));
+        assert_eq!(added[1..], ["enable health instances/i-new", "set server instances/i-new state ready"]);
+    }
+}

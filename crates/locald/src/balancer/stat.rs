@@ -52,3 +52,25 @@ pub fn parse(text: &str) -> Result<Vec<Row>> {
     let is_server = |row: &Row| row.proxy == BACKEND && row.server != "BACKEND";
     Ok(rows.into_iter().filter(is_server).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Recorded from HAProxy 2.6.12: servers that answer, with weight and without, one that was
+    /// ended, and one that was not checked yet.
+    const RECORDED: &str = include_str!("stat.recorded.csv");
+
+    #[test]
+    fn the_servers_of_our_backend_are_read() {
+        let rows = parse(RECORDED).unwrap();
+        let seen = rows.iter().map(|row| (row.health(), row.weight, row.open_requests, row.last_check()));
+        insta::assert_debug_snapshot!(seen.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_not_a_table_is_quoted() {
+        let error = parse("Permission denied\n").unwrap_err().to_string();
+        assert_eq!(error, "HAProxy answered `show stat` with: Permission denied");
+    }
+}

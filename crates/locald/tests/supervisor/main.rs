@@ -1,0 +1,7 @@
+//! The local provider with real instances: systemd in nspawn, HAProxy, dnsmasq.
+//!
+//! Needs root, and the packages of `cli::host::TOOLS`.
+
+mod fixture;
+mod instances;
+mod services;
