@@ -1,1 +1,8 @@
-fn main() {}
+//! End-to-end tests: the built programs, real disks, real instances.
+//!
+//! They need root and are started by `cargo xtask test`, which builds the
+//! programs and makes the base image first.
+
+mod bad_templates;
+mod imager;
+mod rig;

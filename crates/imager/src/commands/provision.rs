@@ -102,6 +102,7 @@ fn put(manifest: &mut Manifest, plan: &Plan, volume: Volume) -> Option<Identity>
             && old.artifact == volume.artifact
             && old.image_name == volume.image_name
             && old.tags == volume.tags
+            && old.force_deregister == volume.force_deregister
     };
     if manifest.volumes.get(&plan.builder).is_some_and(same) {
         return None;

@@ -29,12 +29,12 @@ impl FileUpload {
         }
         let text = options.required("source")?;
         let text = reading.text(options, "source", &text)?;
-        let source = reading.existing(options, "source", options.line(), &text)?;
+        let source = reading.existing(options, "source", options.line_of("source"), &text)?;
         let destination = options.required("destination")?;
         let destination = reading.text(options, "destination", &destination)?;
         if !destination.starts_with('/') {
             let why = format!("destination '{destination}' is not absolute");
-            return Err(options.fault(options.line(), why, "begin it with '/'").into());
+            return Err(options.fault(options.line_of("destination"), why, "begin it with '/'").into());
         }
         Ok(Self { source, contents_only: text.ends_with('/'), destination })
     }

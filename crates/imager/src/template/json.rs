@@ -1,5 +1,6 @@
 //! JSON that remembers on which line everything stood.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -109,6 +110,8 @@ pub(crate) struct Options {
     what: String,
     line: usize,
     members: Vec<(String, usize, Node)>,
+    /// Lines of all members, also of those that have been read.
+    lines: BTreeMap<String, usize>,
     known: Vec<&'static str>,
 }
 
@@ -119,10 +122,10 @@ impl Options {
             let why = format!("{what} must be an object");
             return Err(BadInput::new(DOING, why, "write it as {…}").in_file(file).at_line(line).into());
         };
-        let options = Self { file: file.to_owned(), what, line, members: Vec::new(), known: Vec::new() };
-        let mut names = std::collections::BTreeSet::new();
+        let mut options =
+            Self { file: file.to_owned(), what, line, members: Vec::new(), lines: BTreeMap::new(), known: Vec::new() };
         for (name, line, _) in &members {
-            if !names.insert(name.clone()) {
+            if options.lines.insert(name.clone(), *line).is_some() {
                 return Err(options.fault(*line, format!("'{name}' is there twice"), "keep one of them").into());
             }
         }
@@ -145,7 +148,12 @@ impl Options {
 
     /// The line of a member, or of the object.
     pub(crate) fn line_of(&self, name: &str) -> usize {
-        self.members.iter().find(|member| member.0 == name).map_or(self.line, |member| member.1)
+        self.lines.get(name).copied().unwrap_or(self.line)
+    }
+
+    /// Whether the member is written.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.lines.contains_key(name)
     }
 
     /// Renames what the object is called in messages, once its type is known.

@@ -80,7 +80,8 @@ impl Template {
             for name in only.iter().chain(&except) {
                 if self.builder(name).is_none() {
                     let why = format!("there is no builder '{name}'");
-                    return Err(options.fault(options.line(), why, self.builders_remedy()).into());
+                    let line = options.line_of(if only.contains(name) { "only" } else { "except" });
+                    return Err(options.fault(line, why, self.builders_remedy()).into());
                 }
             }
             if (only.is_empty() || only.iter().any(|name| name == builder))
