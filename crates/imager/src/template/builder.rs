@@ -132,14 +132,15 @@ impl AmazonChroot {
         for (name, value) in options.string_map("tags")? {
             tags.insert(text(&options, "tags", name)?, text(&options, "tags", value)?);
         }
-        let copy_files = options.has("copy_files").then(|| options.strings("copy_files")).transpose()?;
+        let copies_given = options.has("copy_files");
+        let copy_files = options.strings("copy_files")?;
         let builder = Self {
             ami_name,
             virtualization_type,
             mount_path: options.string("mount_path")?,
             mount_options: options.strings("mount_options")?,
             chroot_mounts: chroot_mounts(&mut options)?,
-            copy_files: copy_files.unwrap_or_else(|| vec!["/etc/resolv.conf".into()]),
+            copy_files: if copies_given { copy_files } else { vec!["/etc/resolv.conf".into()] },
             pre_mount_commands: options.strings("pre_mount_commands")?,
             post_mount_commands: options.strings("post_mount_commands")?,
             tags,
