@@ -1,0 +1,136 @@
+//! `tester run`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use cli::args::ManifestArgs;
+use cli::{BadInput, ExitCode, narrate};
+use manifest::{CheckOutcome, Image, Manifest, Verdict};
+use provider::{Images, Instances, RegisteredImage, StoredVerdict};
+
+use crate::checklist::Checklist;
+use crate::examine::examine;
+use crate::{junit, probe_file};
+
+/// Arguments of `tester run`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    manifest: ManifestArgs,
+    /// Only the images of these builders.
+    #[arg(long, value_name = "BUILDER", value_delimiter = ',')]
+    only: Vec<String>,
+    /// The gossfile; without it, the one that the component names.
+    #[arg(long, value_name = "FILE")]
+    gossfile: Option<PathBuf>,
+    /// Write the verdicts to this file as JUnit XML, too.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// The static probe; without it, the one beside this program.
+    #[arg(long, value_name = "FILE", env = "KILN_PROBE")]
+    probe: Option<PathBuf>,
+}
+
+/// Tests the images of the manifest, records the verdicts and prints them.
+pub(crate) async fn run(provider: &(impl Images + Instances), args: &Args) -> Result<ExitCode> {
+    let path = &args.manifest.manifest;
+    let manifest = manifest::read(path)?;
+    let images = select(&manifest, &args.only).map_err(|why| why.in_file(path))?;
+    let checklist = Checklist::fetch(path, &manifest, args.gossfile.as_deref(), &provider.scratch()?).await?;
+
+    let mut verdicts = Vec::new();
+    let mut changed = false;
+    for (builder, image) in images {
+        let registered = find(provider, builder, image).await?;
+        let known = manifest.tests.get(builder).filter(|verdict| holds(verdict, image, &registered, &checklist));
+        let verdict = match known {
+            Some(known) if !args.manifest.force => known.clone(),
+            _ => {
+                changed = true;
+                let probe = probe_file::find(args.probe.as_deref())?;
+                let verdict = examine(provider, builder, image, &checklist, &probe).await?;
+                record(provider, path, builder, image, &verdict).await?;
+                summarize(builder, &verdict);
+                verdict
+            }
+        };
+        println!("{} {}", image.identity, if verdict.passed { "passed" } else { "failed" });
+        verdicts.push((builder.clone(), verdict));
+    }
+    if let Some(file) = &args.junit {
+        junit::write(file, &manifest.component.name, &verdicts)?;
+    }
+    if !changed {
+        narrate::unchanged("every image is tested already, and passed");
+    }
+    let passed = verdicts.iter().all(|(_, verdict)| verdict.passed);
+    Ok(if passed { ExitCode::Done } else { ExitCode::Verdict })
+}
+
+/// The images that are to be tested, by builder.
+fn select<'a>(manifest: &'a Manifest, only: &[String]) -> Result<Vec<(&'a String, &'a Image)>, BadInput> {
+    let refuse = |why: String, stage: &str| {
+        let remedy = format!("run `imager {stage}` first");
+        Err(BadInput::new("reading the manifest", why, remedy))
+    };
+    if let Some(missing) = only.iter().find(|name| !manifest.images.contains_key(*name)) {
+        return refuse(format!("it has no image of the builder '{missing}'"), "snapshot");
+    }
+    let wanted = |builder: &String| only.is_empty() || only.contains(builder);
+    let images: Vec<_> = manifest.images.iter().filter(|(builder, _)| wanted(builder)).collect();
+    if images.is_empty() {
+        return refuse("it has no image yet".to_owned(), "snapshot");
+    }
+    for (builder, image) in &images {
+        if let Some(stale) = &image.stamp.stale {
+            return refuse(format!("the image of '{builder}' is stale: {stale}"), "build");
+        }
+    }
+    Ok(images)
+}
+
+async fn find(provider: &impl Images, builder: &str, image: &Image) -> Result<RegisteredImage> {
+    provider.image(&image.identity.value).await?.with_context(|| {
+        format!("the image {} of builder '{builder}' is no longer there: run `imager snapshot` again", image.identity)
+    })
+}
+
+/// Whether this verdict is what a test of the image would find again. One that failed is never
+/// taken for granted: the cause may have been outside the image.
+fn holds(verdict: &Verdict, image: &Image, registered: &RegisteredImage, checklist: &Checklist) -> bool {
+    let stored = |stored: &StoredVerdict| stored.passed && stored.digest == verdict.digest;
+    verdict.passed
+        && verdict.digest == image.digest
+        && verdict.stamp.consumed == image.identity
+        && verdict.gossfile == checklist.digest
+        && registered.verdict.as_ref().is_some_and(stored)
+}
+
+async fn record(
+    provider: &impl Images,
+    manifest: &Path,
+    builder: &str,
+    image: &Image,
+    verdict: &Verdict,
+) -> Result<()> {
+    let stored = StoredVerdict { passed: verdict.passed, digest: verdict.digest.clone(), ended: verdict.stamp.ended };
+    provider.record_verdict(&image.identity.value, &stored).await?;
+    let entry = (builder.to_owned(), verdict.clone());
+    manifest::update(manifest, None, |manifest| manifest.tests.extend([entry]))?;
+    Ok(())
+}
+
+fn summarize(builder: &str, verdict: &Verdict) {
+    let count = |outcome| verdict.checks.iter().filter(|check| check.outcome == outcome).count();
+    for check in verdict.checks.iter().filter(|check| check.outcome == CheckOutcome::Failed) {
+        let message = check.message.as_deref().unwrap_or("no reason given");
+        narrate::detail(&format!("FAILED {}: {}: {message}", check.phase, check.name));
+    }
+    let (passed, failed) = (count(CheckOutcome::Passed), count(CheckOutcome::Failed));
+    let skipped = match count(CheckOutcome::Skipped) {
+        0 => String::new(),
+        skipped => format!(", {skipped} skipped"),
+    };
+    let seconds = verdict.boot_millis as f64 / 1000.0;
+    narrate::step(&format!("{builder}: {passed} passed, {failed} failed{skipped}; up after {seconds:.1} s"));
+}
