@@ -8,12 +8,11 @@ use manifest::component::Fleet;
 use provider::{Fleets, Member};
 use tokio::time::sleep;
 
-use crate::journal::Rollout;
 use crate::site::Site;
 use crate::stability::{Stability, identities, is_healthy, wholly_healthy};
 
 /// Twice as often as the balancer checks, so that none of its answers is missed.
-pub const POLL: Duration = Duration::from_millis(150);
+const POLL: Duration = Duration::from_millis(150);
 
 /// How long a request may take that began before its group lost the traffic.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -24,11 +23,10 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 pub struct NotHealthy(String);
 
 /// Waits until the group counts as healthy.
-pub async fn stable<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, fleet: &Fleet) -> Result<()> {
-    let Rollout { group, size, .. } = rollout;
+pub async fn stable<P: Fleets>(site: &Site<'_, P>, group: &str, size: u32, fleet: &Fleet) -> Result<()> {
     narrate::step(&format!("{group}: waiting until it is healthy"));
     let (begin, deadline) = (Instant::now(), Duration::from_secs(fleet.healthy_seconds));
-    let mut stability = Stability::new(*size, fleet.healthy_checks);
+    let mut stability = Stability::new(size, fleet.healthy_checks);
     loop {
         cli::interrupt::check()?;
         let members = site.members(group).await?;
@@ -48,15 +46,14 @@ pub async fn stable<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, fleet: &Fl
 }
 
 /// Watches the group for a whole step: the same instances stay healthy all the time.
-pub async fn gate<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, fleet: &Fleet) -> Result<()> {
-    let Rollout { group, size, .. } = rollout;
+pub async fn gate<P: Fleets>(site: &Site<'_, P>, group: &str, size: u32, fleet: &Fleet) -> Result<()> {
     let (begin, window) = (Instant::now(), Duration::from_millis(fleet.step_millis));
     let mut first = None;
     loop {
         cli::interrupt::check()?;
         let members = site.members(group).await?;
         let same = *first.get_or_insert_with(|| identities(&members)) == identities(&members);
-        if !same || !wholly_healthy(&members, usize::try_from(*size)?) {
+        if !same || !wholly_healthy(&members, usize::try_from(size)?) {
             explain(site, &members).await;
             let what = if same { "did not stay healthy" } else { "had an instance restarted or replaced" };
             bail!(NotHealthy(format!("{group} {what} while it took traffic")));

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use cli::BadInput;
 use manifest::{Identity, Image, Manifest, Verdict};
-use provider::{Images, RegisteredImage, StoredVerdict};
+use provider::{Images, RegisteredImage, Service, ServiceSpec, StoredVerdict};
 
 use crate::request::Request;
 use crate::weights;
@@ -87,6 +87,31 @@ pub async fn check(provider: &impl Images, request: &Request) -> Result<Result<(
     let registered = provider.image(&image.identity.value).await?;
     let registered = same_image(image, registered.as_ref()).map_err(|error| error.in_file(&request.manifest))?;
     Ok(tested(image, request.verdict.as_ref(), registered.verdict.as_ref()))
+}
+
+/// Checks that the service, if it is there, is the one that is asked for: its groups share one balancer and one
+/// health check, so that a change of these would reach the group that has the traffic.
+pub fn same_service(asked: &ServiceSpec, present: Option<&Service>) -> Result<(), BadInput> {
+    let Some(Service { spec, .. }) = present else { return Ok(()) };
+    let differs = [
+        ("port", asked.port.to_string(), spec.port.to_string()),
+        ("health", asked.health.clone(), spec.health.clone()),
+        ("dns", asked.dns.clone(), spec.dns.clone()),
+        ("listen", port(asked.listen.or(spec.listen)), port(spec.listen)),
+    ];
+    let differs = differs.into_iter().filter(|(_, asked, present)| asked != present);
+    let differs: Vec<_> =
+        differs.map(|(key, asked, present)| format!("`{key}` is {present} and would become {asked}")).collect();
+    if differs.is_empty() {
+        return Ok(());
+    }
+    let why = format!("the service {} serves with other settings: {}", spec.name, differs.join(", "));
+    let remedy = "keep them, or run `deployer destroy` first, which interrupts the service";
+    Err(BadInput::new("reading the deploy section", why, remedy))
+}
+
+fn port(port: Option<u16>) -> String {
+    port.map_or_else(|| "any".to_owned(), |port| port.to_string())
 }
 
 fn same_image<'a>(image: &Image, registered: Option<&'a RegisteredImage>) -> Result<&'a RegisteredImage, BadInput> {

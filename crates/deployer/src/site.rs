@@ -40,8 +40,15 @@ impl<P: Fleets> Site<'_, P> {
         Ok(view)
     }
 
-    /// The group's instances, read afresh.
+    /// The group's instances, read afresh. Where the provider's processes have ended meanwhile, nobody knows of
+    /// their health: those are started again first.
     pub async fn members(&self, group: &str) -> Result<Vec<Member>> {
+        let members = self.provider.members(self.service, group).await;
+        if self.read().await?.is_none_or(|service| service.running) {
+            return members;
+        }
+        narrate::note("the provider's processes do not run: starting them again");
+        self.provider.repair().await?;
         self.provider.members(self.service, group).await
     }
 

@@ -39,6 +39,7 @@ pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
 async fn deploy<P: Fleets + Images>(provider: &P, request: &Request, force: bool) -> Result<ExitCode> {
     let site = Site { provider, service: &request.service.name };
     let _lock = provider.lock_service(site.service).await?;
+    preflight::same_service(&request.service, site.read().await?.as_ref())?;
     if let Err(refusal) = preflight::check(provider, request).await? {
         narrate::error(&refusal.to_string());
         return Ok(ExitCode::Verdict);
@@ -68,13 +69,14 @@ async fn deploy<P: Fleets + Images>(provider: &P, request: &Request, force: bool
 /// The part that is taken back when it fails.
 async fn roll_out<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, request: &Request) -> Result<String> {
     let service = site.create_service(&request.service).await?;
-    site.create_group(&request.group(rollout)).await?;
-    health::stable(site, rollout, &request.fleet).await?;
+    let present = service.groups.get(&rollout.group).map(|present| present.spec.clone());
+    site.create_group(&present.unwrap_or_else(|| request.group(rollout))).await?;
+    health::stable(site, &rollout.group, rollout.size, &request.fleet).await?;
     let reached = site.view().await?.weight(&rollout.group);
     for weights in weights::plan(&request.fleet.steps, &rollout.group, rollout.previous.as_deref(), reached) {
         site.shift(&weights, rollout.size).await?;
         // The gate of the last step is the bake: the old group is still at size.
-        health::gate(site, rollout, &request.fleet).await?;
+        health::gate(site, &rollout.group, rollout.size, &request.fleet).await?;
     }
     Ok(service.url)
 }
@@ -104,7 +106,7 @@ async fn begin<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Result<Rollo
     Ok(rollout)
 }
 
-/// After a reboot of the host nothing of a service runs: the old group must serve again before it is replaced.
+/// After a reboot of the host nothing of a service runs: the old group serves again before it is replaced, if it can.
 async fn start_again<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Result<()> {
     if site.read().await?.is_none_or(|service| service.running) {
         return Ok(());
@@ -112,18 +114,10 @@ async fn start_again<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Result
     narrate::step(&format!("{}: starting it again", site.service));
     site.provider.repair().await?;
     let Some((group, size)) = sole_carrier(site.read().await?.as_ref()) else { return Ok(()) };
-    let until = tokio::time::Duration::from_secs(request.fleet.healthy_seconds);
-    let healthy = async {
-        while !wholly_healthy(&site.members(&group).await?, usize::try_from(size)?) {
-            cli::interrupt::check()?;
-            tokio::time::sleep(health::POLL).await;
-        }
-        anyhow::Ok(())
-    };
-    if let Ok(result) = tokio::time::timeout(until, healthy).await {
-        return result;
+    match health::stable(site, &group, size, &request.fleet).await {
+        Err(error) if error.is::<NotHealthy>() => narrate::note(&format!("{error}: it is replaced as it is")),
+        other => other?,
     }
-    narrate::note(&format!("{group} does not become healthy again: it is replaced as it is"));
     Ok(())
 }
 
@@ -131,9 +125,7 @@ async fn start_again<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Result
 async fn serves_already<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Result<bool> {
     let Some(service) = site.read().await? else { return Ok(false) };
     let Some((group, size)) = sole_carrier(Some(&service)) else { return Ok(false) };
-    let asked = &request.service;
-    let listen = asked.listen.or(service.spec.listen);
-    let as_asked = service.spec == provider::ServiceSpec { listen, ..asked.clone() }
+    let as_asked = preflight::same_service(&request.service, Some(&service)).is_ok()
         && service.groups[&group].spec.image == request.image.identity.value
         && size == request.fleet.instances;
     if !as_asked || !wholly_healthy(&site.members(&group).await?, usize::try_from(size)?) {
@@ -162,8 +154,8 @@ async fn take_back<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, error: anyh
         return Err(error).with_context(|| format!("deploying {group} (it has been taken back)"));
     };
     let traffic = match &rollout.previous {
-        Some(previous) => format!("the traffic is with {previous}, and {group} was removed"),
-        None => format!("{group} was removed"),
+        Some(previous) => format!("the traffic is with {previous}, and the new group was removed"),
+        None => "it was removed".to_owned(),
     };
     narrate::error(&format!("{verdict}; {traffic}"));
     Ok(ExitCode::Verdict)

@@ -1,8 +1,8 @@
 //! `deployer list`
 
 use anyhow::Result;
-use cli::ExitCode;
 use cli::args::ProviderArgs;
+use cli::{ExitCode, narrate};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use provider::{Fleets, Service};
@@ -21,6 +21,8 @@ pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
     let services = provider::dispatch!(provider::open(provider)?, provider => provider.services().await?);
     if args.json {
         println!("{:#}", json!({"services": services.iter().map(document).collect::<Vec<_>>()}));
+    } else if services.is_empty() {
+        narrate::note("there is no service");
     } else {
         println!("{}", table(&services));
     }

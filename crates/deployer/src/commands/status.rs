@@ -82,7 +82,7 @@ async fn read<P: Fleets>(provider: &P, named: &Named) -> Result<Status> {
     // Where nothing runs there is nobody to ask for health.
     let mut members = BTreeMap::new();
     for group in groups.keys().filter(|_| running) {
-        members.insert(group.clone(), site.members(group).await?);
+        members.insert(group.clone(), provider.members(site.service, group).await?);
     }
     let status = |(name, Group { spec, weight, created }): (String, Group)| GroupStatus {
         retained_until: journal::retained(&entries).filter(|it| it.0 == name && weight == 0).map(|(_, until)| until),

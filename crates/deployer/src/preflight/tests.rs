@@ -74,3 +74,30 @@ fn an_image_that_is_gone_or_changed_is_bad_input() {
     let message = same_image(&image(), Some(&changed)).unwrap_err().to_string();
     assert!(message.contains("sha256:changed at the provider, and the manifest says sha256:content"), "{message}");
 }
+
+#[test]
+fn a_service_keeps_its_settings_while_it_serves() {
+    let asked = ServiceSpec {
+        name: "hello-local".to_owned(),
+        port: 8000,
+        health: "/healthz".to_owned(),
+        dns: "hello.kiln.internal".to_owned(),
+        listen: None,
+    };
+    let service = |spec: ServiceSpec| Service {
+        spec: ServiceSpec { listen: Some(4711), ..spec },
+        url: String::new(),
+        resolver: None,
+        groups: std::collections::BTreeMap::new(),
+        running: true,
+    };
+    let present = service(asked.clone());
+    assert!(same_service(&asked, None).is_ok());
+    assert!(same_service(&asked, Some(&present)).is_ok(), "a port that was chosen is kept");
+    let other = ServiceSpec { listen: Some(80), health: "/up".to_owned(), ..asked };
+    let message = same_service(&other, Some(&present)).unwrap_err().to_string();
+    assert!(
+        message.contains("`health` is /healthz and would become /up, `listen` is 4711 and would become 80"),
+        "{message}"
+    );
+}
