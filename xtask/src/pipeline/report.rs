@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use cli::{ExitCode, narrate};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
@@ -88,7 +88,7 @@ impl Report {
 
     fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["stage", "result", "seconds"]);
+        table.load_style(NOTHING).set_header(["stage", "result", "seconds"]);
         for Row { stage, result, seconds } in &self.stages {
             table.add_row([*stage, word(*result), &format!("{seconds:.1}")]);
         }
