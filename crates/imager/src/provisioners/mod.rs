@@ -22,7 +22,7 @@ use crate::template::{DOING, Options, Values};
 pub(crate) enum Provisioner {
     Shell(shell::Shell),
     File(file::FileUpload),
-    AnsibleLocal(Box<ansible_local::AnsibleLocal>),
+    AnsibleLocal(ansible_local::AnsibleLocal),
     Artifact(artifact::InstallArtifact),
 }
 
@@ -45,7 +45,7 @@ impl Provisioner {
         let provisioner = match kind.as_str() {
             "shell" => Self::Shell(shell::Shell::read(&mut options, reading)?),
             "file" => Self::File(file::FileUpload::read(&mut options, reading)?),
-            "ansible-local" => Self::AnsibleLocal(Box::new(ansible_local::AnsibleLocal::read(&mut options, reading)?)),
+            "ansible-local" => Self::AnsibleLocal(ansible_local::AnsibleLocal::read(&mut options, reading)?),
             "artifact" => Self::Artifact(artifact::InstallArtifact::read(&options, reading)?),
             other => {
                 let why = format!("there is no provisioner type '{other}'");
