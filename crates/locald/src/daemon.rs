@@ -61,12 +61,18 @@ pub struct Daemon {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// An error unless `program` is installed: what becomes it could say so only in a log.
+pub fn require(program: &str) -> Result<()> {
+    let package = cli::host::package_of(program);
+    match cli::host::has(program) {
+        true => Ok(()),
+        false => Err(cli::CommandError::Missing { program: program.to_owned(), package }.into()),
+    }
+}
+
 /// A [`Command`] that becomes a program whose process is recorded in `directory`, where also its output goes.
 pub fn kept_command(directory: &Path, netns: Option<&Path>, program: &str) -> Result<Command> {
-    if !cli::host::has(program) {
-        let package = cli::host::package_of(program).unwrap_or(program);
-        bail!("{program} is not installed: it is in the Debian package {package} (`apt-get install {package}`)");
-    }
+    require(program)?;
     let log = directory.join("log");
     let log = OpenOptions::new().create(true).append(true).open(&log).context("opening a log")?;
     let error_log = log.try_clone().context("opening a log")?;

@@ -12,7 +12,7 @@ use provider::local::api::{InstanceRecord, Owner, write_json};
 use provider::{InstanceState, LaunchSpec};
 use tokio::sync::watch;
 
-use crate::daemon::{Pauses, said};
+use crate::daemon::{Pauses, require, said};
 use crate::kept::Kept;
 use crate::locald::{Locald, lock};
 use crate::network::{self, Network};
@@ -88,6 +88,7 @@ impl Locald {
             "there is no image {}: `imager images` lists those that there are",
             spec.image
         );
+        require("systemd-nspawn")?;
         let fleet = self.fleet().await?;
         let instance = {
             let mut instances = lock(&self.instances);
@@ -149,11 +150,15 @@ impl Locald {
                 .ok()
                 .filter(|text| !text.is_empty())
         };
-        let failed = ask("systemctl --failed --no-legend --plain --no-pager");
-        let journal = ask("journalctl --lines=20 --no-pager --output=short --priority=notice");
+        // A unit that is restarted again and again never counts as failed.
+        let failed = ask("systemctl list-units --state=failed,auto-restart --no-legend --plain --no-pager");
+        // What a service prints before it dies has no high priority.
+        let journal = ask("journalctl --lines=25 --no-pager --output=short");
         if let Some(journal) = journal {
             let failed = failed.unwrap_or_else(|| "none".to_owned());
-            return Ok(format!("failed units: {failed}\nlast lines of the journal:\n{journal}"));
+            return Ok(format!(
+                "units that failed or keep being restarted: {failed}\nlast lines of the journal:\n{journal}"
+            ));
         }
         let console = fs::read(self.place.instance(id).join("console.log")).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);

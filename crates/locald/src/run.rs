@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cli::ExitCode;
@@ -23,6 +23,10 @@ use crate::sweep;
 const LINGER: Duration = Duration::from_secs(2);
 /// How often it looks whether it still owns anything.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How long a predecessor may take that is just removing what is left.
+const PREDECESSOR: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(10);
 
 /// Supervises, until there is nothing to supervise.
 #[derive(Debug, clap::Args)]
@@ -115,14 +119,20 @@ async fn end(locald: &Locald, clients: &Clients, lock: &Path) -> Result<End> {
     }
 }
 
-/// The lock of the one locald of the state directory; `None` if another has it.
+/// The lock of the one locald of the state directory; `None` if another has it and does not end.
 fn only_one(place: &Place) -> Result<Option<File>> {
     let path = place.locald().join("lock");
     fs::create_dir_all(place.locald()).with_context(|| format!("creating {}", place.locald().display()))?;
     let file = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("locking {}", path.display())),
+    let deadline = Instant::now() + PREDECESSOR;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) if Instant::now() > deadline => return Ok(None),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(POLL),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("locking {}", path.display()));
+            }
+        }
     }
 }

@@ -234,7 +234,11 @@ impl Locald {
         for record in self.place.service_records()? {
             let known = lock(&self.services).get(&record.spec.name).cloned();
             match known {
-                Some(service) => self.converge(&service).await?,
+                Some(service) => {
+                    let _changing = service.changing.lock().await;
+                    self.converge(&service).await?;
+                    service.runtime.forget(&self.servers(&service.record())).await?;
+                }
                 None => self.take_over_service(record).await?,
             }
         }

@@ -17,6 +17,24 @@ const POLL: Duration = Duration::from_millis(20);
 /// Id of the image that every fleet has.
 pub const IMAGE: &str = "img-test";
 
+/// A unit that asks the metadata service and tells the console.
+const ASKS: &str = r#"[Unit]
+Wants=network-online.target
+After=network-online.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'http=http://169.254.169.254; \
+  token=$(curl -s -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" $http/latest/api/token); \
+  ask() { curl -s -w " %%{http_code}" -H "X-aws-ec2-metadata-token: $1" $http/$2; }; \
+  { echo "untold: $(ask none latest/meta-data/instance-id)"; \
+    echo "id: $(ask $token latest/meta-data/instance-id)"; \
+    echo "tag: $(ask $token latest/meta-data/tags/instance/component)"; \
+    echo "object: $(ask $token kiln/objects/2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae)"; \
+    echo "told all"; } > /dev/console'
+[Install]
+WantedBy=multi-user.target
+"#;
+
 /// A state directory with one image.
 pub struct Fixture {
     pub local: Local,
@@ -95,7 +113,7 @@ pub async fn until_async(what: &str, mut it_is: impl AsyncFnMut() -> bool) {
 /// The disk of the image: a Debian with systemd and nginx, made once.
 fn disk() -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let disk = directory.join("locald-test-1.raw");
+    let disk = directory.join("locald-test-2.raw");
     let lock = File::create(directory.join("locald-test.lock")).unwrap();
     lock.lock().unwrap();
     if !disk.exists() {
@@ -112,7 +130,9 @@ fn disk() -> PathBuf {
         write("etc/machine-id", "");
         write("etc/systemd/network/80-en.network", "[Match]\nName=en*\n[Network]\nDHCP=ipv4\n");
         write("var/www/html/index.html", "hello from an instance\n");
-        Command::new("systemctl").arg("--root").arg(&root).args(["enable", "systemd-networkd"]).run().unwrap();
+        write("etc/systemd/system/asks.service", ASKS);
+        let units = ["systemd-networkd", "asks"];
+        Command::new("systemctl").arg("--root").arg(&root).arg("enable").args(units).run().unwrap();
         File::create(&new).unwrap().set_len(1 << 30).unwrap();
         Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).args([&root, &new]).run().unwrap();
         fs::rename(&new, &disk).unwrap();

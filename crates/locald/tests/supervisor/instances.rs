@@ -34,6 +34,25 @@ async fn an_instance_boots_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn an_instance_learns_who_it_is_and_gets_what_is_offered() {
+    let fixture = Fixture::new();
+    let local = &fixture.local;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "foo").unwrap();
+    let offer = local.offer(file.path()).await.unwrap();
+    assert_eq!(offer.url, format!("http://169.254.169.254/kiln/objects/{}", offer.digest));
+    let id = local.launch(&spec(IMAGE)).await.unwrap().id;
+    until_async("it has asked", async || local.console(&id).await.is_ok_and(|console| console.contains("told all")))
+        .await;
+    let console = local.console(&id).await.unwrap();
+    for line in ["untold:  401", &format!("id: {id} 200"), "tag: hello 200", "object: foo 200"] {
+        assert!(console.contains(line), "{line} is not in:\n{console}");
+    }
+    local.terminate(&id).await.unwrap();
+    fixture.nothing_is_left();
+}
+
+#[tokio::test]
 async fn an_instance_that_ends_is_started_again() {
     let fixture = Fixture::new();
     let local = &fixture.local;

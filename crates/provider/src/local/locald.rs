@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::Local;
 use super::api::{API_VERSION, Failure, Hello, Place, read_json};
 
-/// How long locald may take until it answers. It answers before it restarts anything.
+/// How long locald may take until it answers: it adopts what runs first, and waits for one that is just ending.
 const START: Duration = Duration::from_secs(20);
 /// How long locald may take to hand over: it only has to close its socket.
 const HANDOVER: Duration = Duration::from_secs(20);
@@ -103,7 +103,6 @@ impl Locald {
             if let Some((locald, _)) = Self::connect(place).await? {
                 return Ok(locald);
             }
-            // Exit code 0 is not a failure: it had nothing to own.
             let ended = child.try_wait()?;
             if ended.is_some() || Instant::now() > deadline {
                 let said = fs::read(&log_path).unwrap_or_default();

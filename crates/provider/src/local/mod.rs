@@ -10,7 +10,7 @@
 //! layers/KEY/disk.raw           the state of a volume after a provisioner
 //! tmp/PID-STARTED/              what a process has not completed: removed once it has ended
 //! locks/                        one file for each name that can be locked
-//! locald/                       the supervisor: its copy, socket and log
+//! locald/                       the supervisor: its copy and log (its socket is in /run)
 //! instances/ID/                 instances, written by locald only
 //! services/NAME/                services and their groups, written by locald only; the deployer's journal
 //! ```
