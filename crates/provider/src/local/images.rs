@@ -70,23 +70,27 @@ impl Local {
             &format!("image-name-{}", registration.name.replace('/', "_")),
             &format!("the image name {}", registration.name),
         )?;
+        // The digest, and with it the image, must not outrun the disk's content.
+        File::open(disk).and_then(|disk| disk.sync_all()).with_context(|| format!("disk {}", disk.display()))?;
+        let digest = disk::digest(disk)?;
         let taken = self.all_images()?.into_iter().find(|image| image.name == registration.name);
-        if let Some(taken) = &taken
-            && !registration.replace
-        {
-            bail!(
+        if let Some(taken) = &taken {
+            // A run that was killed after it had registered the image finds it here.
+            if taken.digest == digest && taken.virtualization_type == virtualization_type {
+                return Ok(taken.clone());
+            }
+            ensure!(
+                registration.replace,
                 "the image name '{}' is taken by {}: choose another name, set \"force_deregister\": true in the builder, or run `imager remove {}`",
                 registration.name,
                 taken.id,
                 taken.id
             );
         }
-        // The digest, and with it the image, must not outrun the disk's content.
-        File::open(disk).and_then(|disk| disk.sync_all()).with_context(|| format!("disk {}", disk.display()))?;
         let image = RegisteredImage {
             id: new_id("img"),
             name: registration.name.clone(),
-            digest: disk::digest(disk)?,
+            digest,
             size: disk.metadata()?.len(),
             virtualization_type: virtualization_type.to_owned(),
             created: Timestamp::now(),
