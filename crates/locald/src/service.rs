@@ -2,26 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use cli::Command;
 use jiff::Timestamp;
-use provider::local::api::{GroupRecord, Owner, Place, ServiceRecord, read_json, write_json, write_whole};
+use provider::local::api::{GroupRecord, Owner, Place, ServiceRecord, read_json, write_json};
 use provider::{Group, GroupSpec, LaunchSpec, Member, MemberHealth, ServiceSpec};
 use tokio::time::{Instant, sleep};
 
-use crate::balancer::{self, Runtime, Server, server_weights};
-use crate::daemon::{Daemon, kept_command};
+use crate::balancer::{self, Runtime, Server};
+use crate::daemon::Daemon;
 use crate::instance::new_id;
 use crate::locald::{Locald, lock};
-use crate::network::{Network, balancer_addresses};
+use crate::network::balancer_addresses;
 
 /// How long open requests of a group without weight may take to run out.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -81,7 +76,7 @@ impl Locald {
             bail!("port {port} belongs to the service {}: choose another `listen` in component.toml", other.spec.name);
         }
         let address = balancer_addresses().find(|address| others.iter().all(|other| other.address != *address));
-        let listen = listen(spec.listen)?.local_addr().context("choosing a port for the balancer")?.port();
+        let listen = balancer::listen(spec.listen)?.local_addr().context("choosing a port for the balancer")?.port();
         let record = ServiceRecord {
             spec: ServiceSpec { listen: Some(listen), ..spec.clone() },
             address: address.context("the fleet's network has no free address for a balancer")?,
@@ -105,7 +100,7 @@ impl Locald {
         let socket = self.place.run().join(format!("{name}.haproxy"));
         let (place, network, service) = (self.place.clone(), self.network.clone(), name.clone());
         let (its_socket, probed) = (socket.clone(), socket.clone());
-        let make = move || haproxy(&place, &network, &service, &its_socket);
+        let make = move || balancer::command(&place, &network, &service, &its_socket);
         let ready = move |_: &_| UnixStream::connect(&probed).is_ok();
         let haproxy = Daemon::start(&self.place.service(&name), Box::new(make), Box::new(ready)).await?;
         let service = Arc::new(Service {
@@ -314,7 +309,7 @@ impl Locald {
     }
 
     fn servers(&self, record: &ServiceRecord) -> Vec<Server> {
-        servers(record, |id| self.instance(id).map(|instance| instance.record().address))
+        balancer::servers(record, |id| self.instance(id).map(|instance| instance.record().address))
     }
 
     fn change_service(&self, service: &Service, change: impl FnOnce(&mut ServiceRecord)) -> Result<()> {
@@ -338,43 +333,6 @@ impl Locald {
         self.network.remove_balancer(record.address)?;
         self.tell_names()
     }
-}
-
-/// The servers that the balancer of a service is to have.
-fn servers(record: &ServiceRecord, address_of: impl Fn(&str) -> Option<Ipv4Addr>) -> Vec<Server> {
-    let shares: Vec<_> = record.groups.values().map(|group| (group.group.weight, group.members.len())).collect();
-    let weights = server_weights(&shares);
-    let members = record.groups.values().zip(weights);
-    let members = members.flat_map(|(group, weight)| group.members.iter().map(move |id| (id, weight)));
-    let server = |(id, weight): (&String, u32)| {
-        Some(Server { id: id.clone(), address: address_of(id)?, port: record.spec.port, weight })
-    };
-    members.filter_map(server).collect()
-}
-
-/// HAProxy with a configuration of what is recorded now, and its listening socket as descriptor 0.
-fn haproxy(place: &Place, network: &Network, service: &str, socket: &std::path::Path) -> Result<Command> {
-    let files = place.service(service);
-    let record: ServiceRecord = read_json(&files.join("service.json"))?.context("the service has no record")?;
-    let instances = place.instance_records()?;
-    let address_of = |id: &str| instances.iter().find(|record| record.instance.id == id).map(|record| record.address);
-    let config: PathBuf = files.join("haproxy.cfg");
-    write_whole(&config, balancer::render(&record, &servers(&record, address_of), socket).as_bytes())?;
-    let listener = listen(record.spec.listen)?;
-    let command = kept_command(&files, Some(&network.path()), "haproxy")?.args(["-db", "-f"]).arg(config);
-    Ok(command.configure(|command| {
-        command.stdin(Stdio::from(OwnedFd::from(listener)));
-    }))
-}
-
-fn listen(port: Option<u16>) -> Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port.unwrap_or(0))).map_err(|error| match (error.kind(), port) {
-        (std::io::ErrorKind::AddrInUse, Some(port)) => anyhow::anyhow!(
-            "port {port} of 127.0.0.1, on which the balancer is to listen, is in use by another program \
-             (`ss -ltnp sport = :{port}` names it): end that, or choose another port with `listen = ` in component.toml"
-        ),
-        _ => anyhow::Error::new(error).context("opening the balancer's port on 127.0.0.1"),
-    })
 }
 
 fn write_record(place: &Place, record: &ServiceRecord) -> Result<()> {

@@ -1,16 +1,18 @@
 //! HAProxy: its configuration, its runtime API and what it says of its servers.
 
 mod config;
+mod process;
 mod runtime;
 mod stat;
 mod weights;
 
 use std::net::Ipv4Addr;
 
-pub use config::render;
+use config::render;
+pub use process::{command, listen, servers};
 pub use runtime::Runtime;
 pub use stat::Row;
-pub use weights::server_weights;
+use weights::server_weights;
 
 /// Name of the backend that has the instances.
 const BACKEND: &str = "instances";

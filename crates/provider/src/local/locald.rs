@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Local;
-use super::api::{API_VERSION, Failure, Hello, Place, read_json};
+use super::api::{API_VERSION, Failure, Hello, Place};
 
 /// How long locald may take until it answers: it adopts what runs first, and waits for one that is just ending.
 const START: Duration = Duration::from_secs(20);
@@ -171,11 +171,5 @@ impl Local {
     /// The supervisor, which is started if it does not run.
     pub(super) async fn locald(&self) -> Result<Locald> {
         Locald::find_or_start(&self.place()?).await
-    }
-
-    /// The supervisor's process, if it runs.
-    pub fn supervisor(&self) -> Result<Option<ProcessId>> {
-        let process = read_json::<ProcessId>(&self.place()?.locald().join("process.json"))?;
-        Ok(process.filter(|process| process.is_alive()))
     }
 }
