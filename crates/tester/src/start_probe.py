@@ -12,8 +12,11 @@ def fetch(name, mode):
     url, sha256 = TASK[name]["url"], TASK[name]["sha256"]
     # The image may set a proxy for its component; this is not the component's traffic.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(url, timeout=30) as answer:
-        content = answer.read()
+    try:
+        with direct.open(url, timeout=30) as answer:
+            content = answer.read()
+    except OSError as error:
+        raise RuntimeError(f"fetching {url}: {error}") from error
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise ValueError(f"{url} has the SHA-256 {found} instead of {sha256}")
