@@ -8,6 +8,9 @@ use cli::Command;
 /// The programs that the line runs, and the supervisor that they start.
 const PROGRAMS: [&str; 5] = ["artifact", "imager", "tester", "deployer", "locald"];
 
+/// Variables that cargo sets for the package that it runs.
+const OF_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+
 /// This checkout and its build directory.
 #[derive(Debug)]
 pub struct Workspace {
@@ -30,10 +33,16 @@ impl Workspace {
         Ok(Self { root, target, programs })
     }
 
-    /// A run of cargo in the workspace.
+    /// A run of cargo in the workspace, with the environment that a person's own run would have: what the outer cargo
+    /// says of this package would make some build scripts (ring's) run anew each time.
     pub fn cargo(&self) -> Command {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        Command::new(cargo).current_dir(&self.root)
+        let of_package = |name: &str| OF_PACKAGE.iter().any(|prefix| name.starts_with(prefix));
+        Command::new(cargo).current_dir(&self.root).configure(|command| {
+            for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
+                command.env_remove(name);
+            }
+        })
     }
 
     /// What builds the line's programs and the probe that goes into instances.
