@@ -41,7 +41,7 @@ pub(crate) fn menu(uuids: &Uuids) -> String {
          terminal_output serial console\n\
          search --no-floppy --fs-uuid --set=root {root}\n\
          menuentry 'Debian' {{\n\
-         \tlinux /vmlinuz root=UUID={root} ro console=tty0 console=ttyS0,115200 net.ifnames=1\n\
+         \tlinux /vmlinuz root=UUID={root} rw console=tty0 console=ttyS0,115200 net.ifnames=1\n\
          \tinitrd /initrd.img\n\
          }}\n",
         root = uuids.root

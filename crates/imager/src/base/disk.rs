@@ -31,10 +31,10 @@ pub(crate) struct Uuids {
 }
 
 impl Uuids {
-    /// The image's `fstab`. Plain options: an instance that runs over an overlay remounts with them.
+    /// The image's `fstab`. The root is not in it: the boot menu mounts it read-write, and an instance
+    /// whose root is an overlay could not remount it by its UUID.
     pub(crate) fn fstab(&self) -> String {
-        let esp = format!("{:04X}-{:04X}", self.esp >> 16, self.esp & 0xffff);
-        format!("UUID={} / ext4 defaults 0 1\nUUID={esp} /boot/efi vfat umask=0077,nofail 0 1\n", self.root)
+        format!("UUID={:04X}-{:04X} /boot/efi vfat umask=0077,nofail 0 1\n", self.esp >> 16, self.esp & 0xffff)
     }
 }
 
