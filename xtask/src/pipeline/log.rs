@@ -105,7 +105,8 @@ impl Log {
     fn show_failure(&self, ended: &Ended) {
         let lines = if ended.stderr.is_empty() { &ended.stdout } else { &ended.stderr };
         if let Some(bar) = &self.bar {
-            bar.suspend(|| lines[lines.len().saturating_sub(TAIL_LINES)..].iter().for_each(|line| say(line)));
+            bar.finish_and_clear();
+            lines[lines.len().saturating_sub(TAIL_LINES)..].iter().for_each(|line| say(line));
         }
         narrate::note(&format!(
             "{} failed ({}); its log is {}",
