@@ -4,5 +4,7 @@
 //! programs and makes the base image first.
 
 mod bad_templates;
+mod baked;
+mod deployer;
 mod imager;
 mod rig;

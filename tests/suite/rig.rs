@@ -158,7 +158,15 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        if std::thread::panicking() {
+            // The next test should not run beside this one's fleet.
+            for service in fs::read_dir(self.state().join("services")).into_iter().flatten().flatten() {
+                let service = service.file_name().to_string_lossy().into_owned();
+                let environment = service.rsplit('-').next().unwrap_or_default();
+                let manifest = self.path().join("one.json").display().to_string();
+                self.ask("deployer", &["destroy", "--manifest", &manifest, "--environment", environment]);
+            }
+        } else {
             self.assert_nothing_left();
         }
     }
@@ -178,14 +186,21 @@ impl Component {
         }
     }
 
+    /// Makes the repository, with what has been written as its first commit.
     pub fn commit(&self, message: &str) {
-        let git = |arguments: &[&str]| {
-            let identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"];
-            cli::Command::new("git").current_dir(&self.repository).args(identity).args(arguments).run().unwrap()
-        };
-        git(&["init", "--quiet"]);
-        git(&["add", "--all"]);
-        git(&["commit", "--quiet", "--message", message]);
+        self.git(&["init", "--quiet"]);
+        self.commit_change(message);
+    }
+
+    /// Commits everything; a commit that changes nothing is none.
+    pub fn commit_change(&self, message: &str) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--allow-empty", "--message", message]);
+    }
+
+    fn git(&self, arguments: &[&str]) {
+        let identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"];
+        cli::Command::new("git").current_dir(&self.repository).args(identity).args(arguments).run().unwrap();
     }
 }
 
