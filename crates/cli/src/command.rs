@@ -27,6 +27,7 @@ pub struct Command {
     secrets: Vec<String>,
     input: Option<Vec<u8>>,
     narrated: bool,
+    label: String,
 }
 
 /// What a command that succeeded left.
@@ -95,7 +96,15 @@ impl Command {
         #[expect(clippy::disallowed_methods, reason = "this is the runner that the rule points to")]
         let mut inner = process::Command::new(&program);
         inner.stdin(Stdio::null());
-        Self { program, arguments: Vec::new(), inner, secrets: Vec::new(), input: None, narrated: false }
+        Self {
+            program,
+            arguments: Vec::new(),
+            inner,
+            secrets: Vec::new(),
+            input: None,
+            narrated: false,
+            label: String::new(),
+        }
     }
 
     /// Adds an argument.
@@ -147,6 +156,12 @@ impl Command {
     /// Shows what it prints, line by line, as it comes.
     pub fn narrated(mut self) -> Self {
         self.narrated = true;
+        self
+    }
+
+    /// Puts a name before each line that is shown: of things that go on side by side, which one this is.
+    pub fn labelled(mut self, label: &str) -> Self {
+        self.label = format!("{label}: ");
         self
     }
 
@@ -215,7 +230,7 @@ impl Command {
         let _ended_by_interrupt = interrupt::EndedByInterrupt::new(child.id());
         let (input, stdin) = (self.input.take(), child.stdin.take());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let watch = Watch { secrets: &self.secrets, narrated: self.narrated };
+        let watch = Watch { secrets: &self.secrets, label: self.narrated.then_some(self.label.as_str()) };
         let (exited, exit) = io::pipe().map_err(io)?;
         let exited = &exited;
         let (stdout, tail, status) = thread::scope(|scope| {
@@ -255,13 +270,14 @@ fn redact(text: String, secrets: &[String]) -> String {
 #[derive(Clone, Copy)]
 struct Watch<'a> {
     secrets: &'a [String],
-    narrated: bool,
+    /// What is put before each line that is shown; `None`: nothing is shown.
+    label: Option<&'a str>,
 }
 
 impl Watch<'_> {
     fn collect(self, mut pipe: UntilExit) -> Vec<u8> {
         let mut collected = Vec::new();
-        if self.narrated {
+        if self.label.is_some() {
             self.each_line(pipe, |line| {
                 collected.extend_from_slice(line.as_bytes());
                 collected.push(b'\n');
@@ -289,8 +305,8 @@ impl Watch<'_> {
             // A progress display draws over itself after a carriage return: what counts is how it ended.
             let shown = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
             let line = redact(shown.to_owned(), self.secrets);
-            if self.narrated {
-                narrate::detail(&line);
+            if let Some(label) = self.label {
+                narrate::detail(&format!("{label}{line}"));
             }
             take(line);
         }

@@ -1,9 +1,10 @@
 //! The sequence: from a plan to a provisioned volume.
 
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use cli::{interrupt, narrate};
 use manifest::{LeftOverProcess, ProvisionedStep};
 use provider::{Attachment, Images, VolumeRecord, VolumeSpec};
@@ -12,6 +13,21 @@ use crate::chroot::Chroot;
 use crate::layers::MAX_AGE;
 use crate::plan::{Plan, Step};
 use crate::session::Session;
+
+/// Provisions the volumes of several builders side by side.
+///
+/// A build spends its time in child processes that it waits for, so each has a thread of its own. One
+/// that fails does not keep the others from their volumes.
+pub(crate) fn bake_all(provider: &(impl Images + Sync), plans: &[Plan], scratch: &Path) -> Vec<Result<Baked>> {
+    let bake_one = &|plan| -> Result<Baked> {
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(bake(provider, plan, scratch))
+    };
+    thread::scope(|scope| {
+        let running: Vec<_> = plans.iter().map(|plan| scope.spawn(move || bake_one(plan))).collect();
+        let ended = running.into_iter().map(thread::ScopedJoinHandle::join);
+        ended.map(|ended| ended.unwrap_or_else(|_| Err(anyhow!("the thread of a builder ended early")))).collect()
+    })
+}
 
 /// A volume that holds what the plan asked for, and how it came to.
 pub(crate) struct Baked {
@@ -25,7 +41,7 @@ pub(crate) struct Baked {
 ///
 /// Each pass of the loop starts from the longest prefix of layers that is known. It
 /// ends early when another run has made the next layer in the meantime.
-pub(crate) async fn bake(provider: &impl Images, plan: &Plan, scratch: &Path) -> Result<Baked> {
+async fn bake(provider: &impl Images, plan: &Plan, scratch: &Path) -> Result<Baked> {
     let mut steps: Vec<ProvisionedStep> = Vec::new();
     loop {
         let _lock = provider.lock_layer(plan.key()).await?;
@@ -105,7 +121,8 @@ fn enter<'a>(plan: &Plan, session: &'a Session, device: &Attachment, scratch: &P
     let path = mount_path(plan, &device.device, scratch)?;
     shell_commands(plan, session, &options.pre_mount_commands, &device.device, &path)?;
     say(plan, "Mounting the root device...");
-    let mut chroot = Chroot::mount_root(session, &device.device, &path, &options.mount_options, plan.secrets.clone())?;
+    let mut chroot =
+        Chroot::mount_root(session, &device.device, &path, &options.mount_options, &plan.builder, &plan.secrets)?;
     shell_commands(plan, session, &options.post_mount_commands, &device.device, &path)?;
     say(plan, "Mounting additional paths within the chroot...");
     chroot.mount_extra(&options.chroot_mounts)?;
@@ -123,7 +140,8 @@ fn run(plan: &Plan, step: &Step, chroot: &Chroot) -> Result<ProvisionedStep> {
     let left_over = chroot.end_left_over()?;
     ran.with_context(|| format!("provisioner {}", step.kind))?;
     for process in &left_over {
-        narrate::note(&format!("{} left a process running, which was ended: {}", step.kind, process.command_line));
+        let (builder, kind) = (&plan.builder, &step.kind);
+        narrate::note(&format!("{builder}: {kind} left a process running, which was ended: {}", process.command_line));
     }
     let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(ProvisionedStep {
@@ -174,7 +192,7 @@ fn mount_path(plan: &Plan, device: &Path, scratch: &Path) -> Result<PathBuf> {
 fn shell_commands(plan: &Plan, session: &Session, commands: &[String], device: &Path, path: &Path) -> Result<()> {
     for command in commands {
         let line = fields(command, device, path)?;
-        let run = session.command("/bin/sh").args(["-c", &line]).narrated();
+        let run = session.command("/bin/sh").args(["-c", &line]).labelled(&plan.builder).narrated();
         plan.secrets.iter().fold(run, cli::Command::secret).run()?;
     }
     Ok(())

@@ -32,6 +32,8 @@ pub(crate) struct Chroot<'a> {
     root: PathBuf,
     mounted: Vec<PathBuf>,
     put_in: Vec<PutIn>,
+    /// Name of the builder, for what is shown.
+    label: String,
     secrets: Vec<String>,
 }
 
@@ -51,12 +53,20 @@ impl<'a> Chroot<'a> {
         device: &Path,
         root: &Path,
         options: &[String],
-        secrets: Vec<String>,
+        label: &str,
+        secrets: &[String],
     ) -> Result<Self> {
         fs::create_dir_all(root).with_context(|| format!("creating the mount point {}", root.display()))?;
         let options = options.iter().flat_map(|option| ["-o", option]);
         session.command("mount").args(options).arg(device).arg(root).run()?;
-        Ok(Self { session, root: root.to_owned(), mounted: vec![root.to_owned()], put_in: Vec::new(), secrets })
+        Ok(Self {
+            session,
+            root: root.to_owned(),
+            mounted: vec![root.to_owned()],
+            put_in: Vec::new(),
+            label: label.to_owned(),
+            secrets: secrets.to_owned(),
+        })
     }
 
     /// Mounts further file systems inside the root.
@@ -94,7 +104,12 @@ impl<'a> Chroot<'a> {
             Some(value) => command.env(name, value),
             None => command,
         });
-        self.secrets.iter().fold(command, Command::secret)
+        self.shown(command)
+    }
+
+    /// A command whose output is shown as the builder's, without its secrets.
+    pub(crate) fn shown(&self, command: Command) -> Command {
+        self.secrets.iter().fold(command, Command::secret).labelled(&self.label)
     }
 
     /// The words that bring any command into the root: what the Ansible connection runs.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use manifest::{Identity, IdentityKind, Manifest, Stamp, Volume};
 use provider::Images;
 
-use crate::bake::{Baked, bake};
+use crate::bake::{Baked, bake_all};
 use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::template::{GivenVariables, Template};
@@ -44,7 +44,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// Provisions a volume for every builder and prints the volumes' ids.
-pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode> {
+pub(crate) async fn run(provider: &(impl Images + Sync), args: &Args) -> Result<ExitCode> {
     let started = Timestamp::now();
     let scratch = tempfile::Builder::new().prefix("provision-").tempdir_in(provider.scratch()?)?;
     let path = &args.manifest.manifest;
@@ -61,8 +61,17 @@ pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode>
         plans.push(Plan::make(provider, &template, &builder, &recipe, scratch.path(), use_cache).await?);
     }
     let mut changed = false;
-    for plan in &plans {
-        let baked = bake(provider, plan, scratch.path()).await?;
+    let mut failed = None;
+    for (plan, baked) in plans.iter().zip(bake_all(provider, &plans, scratch.path())) {
+        let baked = match baked {
+            Ok(baked) => baked,
+            Err(error) => {
+                if let Some(earlier) = failed.replace(error) {
+                    narrate::detail(&format!("{earlier:#}"));
+                }
+                continue;
+            }
+        };
         changed |= !baked.reused;
         let volume = entry(plan, baked, started);
         println!("{}", volume.identity);
@@ -72,6 +81,9 @@ pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode>
         if let Some(replaced) = replaced {
             provider.delete_volume(&replaced.value).await?;
         }
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     if !changed {
         narrate::unchanged("every volume is there already");

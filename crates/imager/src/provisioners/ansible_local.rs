@@ -16,6 +16,8 @@ const CONNECTION: &str = include_str!("connection_local.py");
 const PLUGINS: &str = ".kiln-connection";
 /// Directory of roles in the stage, as in Packer.
 const ROLES: &str = "roles";
+/// Where Ansible keeps what it keeps in a home directory.
+const HOME: &str = ".kiln-home";
 /// The generated inventory.
 const INVENTORY: &str = ".kiln-inventory";
 
@@ -149,14 +151,15 @@ impl AnsibleLocal {
     /// A play that says `connection: local` or delegates to localhost means the
     /// image, as it would if Ansible were inside, and never the host.
     fn on_host(&self, chroot: &Chroot, stage: &Path, line: &str) -> Result<()> {
-        let home = tempfile::tempdir().context("creating a home directory for Ansible")?;
+        let home = stage.join(HOME);
+        fs::create_dir_all(&home).context("creating a home directory for Ansible")?;
         let words = serde_json::to_string(&chroot.enter_words())?;
-        Command::new("/bin/sh")
+        let ansible = Command::new("/bin/sh")
             .args(["-c", line])
             .current_dir(stage)
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", home.path())
+            .env("HOME", home)
             .env("LANG", "C.UTF-8")
             .env("ANSIBLE_LOCALHOST_WARNING", "False")
             .env("ANSIBLE_INVENTORY_UNPARSED_WARNING", "False")
@@ -165,9 +168,8 @@ impl AnsibleLocal {
             .env("ANSIBLE_PIPELINING", "True")
             .env("ANSIBLE_PYTHON_INTERPRETER", "auto_silent")
             .env("ANSIBLE_REMOTE_TMP", "/tmp/.ansible-kiln")
-            .env("KILN_ENTER", words)
-            .narrated()
-            .run()?;
+            .env("KILN_ENTER", words);
+        chroot.shown(ansible).narrated().run()?;
         chroot.remove("/tmp/.ansible-kiln")
     }
 }
