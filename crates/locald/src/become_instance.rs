@@ -103,6 +103,11 @@ fn prepare(root: &Path, record: &InstanceRecord) -> Result<()> {
     };
     let hostname = hostname(record);
     write("etc/hostname", &format!("{hostname}\n"))?;
+    // The instance has the file system and not the disk: a unit that waits for a partition or mounts it
+    // again with options of ext4 would fail.
+    if let Ok(fstab) = fs::read_to_string(root.join("etc/fstab")) {
+        write("etc/fstab", &without_disks(&fstab))?;
+    }
     // What a DHCP client would do, where the image has none that does.
     if !root.join("etc/resolv.conf").is_symlink() {
         write("etc/resolv.conf", &format!("nameserver {GATEWAY}\n"))?;
@@ -117,6 +122,15 @@ fn prepare(root: &Path, record: &InstanceRecord) -> Result<()> {
         None if root.join("etc/cloud").is_dir() => write("etc/cloud/cloud-init.disabled", ""),
         None => Ok(()),
     }
+}
+
+/// The lines of an fstab(5) that are not about partitions.
+fn without_disks(fstab: &str) -> String {
+    let is_disk = |line: &&str| {
+        let device = line.split_whitespace().next().unwrap_or_default();
+        ["/dev/", "UUID=", "LABEL=", "PARTUUID=", "PARTLABEL="].iter().any(|prefix| device.starts_with(prefix))
+    };
+    fstab.lines().filter(|line| !is_disk(line)).map(|line| format!("{line}\n")).collect()
 }
 
 /// `ip-10-77-0-16`, as on EC2.
@@ -139,4 +153,16 @@ fn nspawn(place: &Place, root: &Path, id: &str) -> Command {
         .arg(format!("--machine={id}"))
         .arg(path("network-namespace-path", &netns))
         .arg(path("directory", root))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_partitions_leave_the_fstab() {
+        let fstab =
+            "# disks\nUUID=1 / ext4 errors=remount-ro 0 1\n/dev/vda15 /boot/efi vfat\ntmpfs /scratch tmpfs size=1g\n";
+        assert_eq!(without_disks(fstab), "# disks\ntmpfs /scratch tmpfs size=1g\n");
+    }
 }
