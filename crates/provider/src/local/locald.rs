@@ -1,6 +1,6 @@
 //! Finding, starting and asking the supervisor.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -45,7 +45,13 @@ impl Locald {
         }
         fs::create_dir_all(place.locald()).with_context(|| format!("creating {}", place.locald().display()))?;
         let starting = File::create(place.locald().join("starting")).context("starting locald")?;
-        starting.lock().context("starting locald")?;
+        // Not `lock`, which stops the thread: another task on it may be the one that starts locald.
+        while let Err(error) = starting.try_lock() {
+            match error {
+                TryLockError::WouldBlock => tokio::time::sleep(POLL).await,
+                TryLockError::Error(error) => return Err(error).context("starting locald"),
+            }
+        }
         // Another command may have started it in the meantime, and an old one has to hand over first.
         match Self::connect(place).await? {
             Some((locald, hello)) if hello.api == API_VERSION => return Ok(locald),
