@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use cli::narrate;
+use cli::{interrupt, narrate};
 use jiff::Timestamp;
 use manifest::{CheckOutcome, Image, Stamp, Verdict};
 use provider::{Images, Instances};
@@ -23,6 +23,7 @@ pub(crate) async fn examine(
     probe: &Path,
 ) -> Result<Verdict> {
     let started = Timestamp::now();
+    interrupt::check()?;
     let id = &image.identity.value;
     let say = |text: &str| narrate::step(&format!("{builder}: {text}"));
 

@@ -1,5 +1,6 @@
 //! The verdicts as JUnit XML: one suite for each builder.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use manifest::{CheckOutcome, TestedCheck, Verdict};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 /// Writes the verdicts, by builder, to `file`.
-pub(crate) fn write(file: &Path, component: &str, verdicts: &[(String, Verdict)]) -> Result<()> {
+pub(crate) fn write(file: &Path, component: &str, verdicts: &BTreeMap<&String, Verdict>) -> Result<()> {
     let doing = || format!("writing {}", file.display());
     let text = report(component, verdicts).to_string().with_context(doing)?;
     if let Some(directory) = file.parent() {
@@ -18,7 +19,7 @@ pub(crate) fn write(file: &Path, component: &str, verdicts: &[(String, Verdict)]
     fs::write(file, text).with_context(doing)
 }
 
-fn report(component: &str, verdicts: &[(String, Verdict)]) -> Report {
+fn report(component: &str, verdicts: &BTreeMap<&String, Verdict>) -> Report {
     let mut report = Report::new(component);
     for (builder, verdict) in verdicts {
         let mut suite = TestSuite::new(builder.as_str());
@@ -77,7 +78,7 @@ mod tests {
                 check("file <a>: owner", CheckOutcome::Skipped, Some("`exists` is false")),
             ],
         };
-        let xml = report("hello", &[("hvm".to_owned(), verdict)]).to_string().unwrap();
+        let xml = report("hello", &[(&"hvm".to_owned(), verdict)].into()).to_string().unwrap();
         let expected = r#"<?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="hello" tests="3" skipped="1" failures="1" errors="0">
     <testsuite name="hvm" tests="3" skipped="1" errors="0" failures="1" time="0.036">

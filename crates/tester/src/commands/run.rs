@@ -1,10 +1,12 @@
 //! `tester run`
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cli::args::ManifestArgs;
 use cli::{BadInput, ExitCode, narrate};
+use futures_util::future::join_all;
 use manifest::{CheckOutcome, Image, Manifest, Verdict};
 use provider::{Images, Instances, RegisteredImage, StoredVerdict};
 
@@ -38,33 +40,66 @@ pub(crate) async fn run(provider: &(impl Images + Instances), args: &Args) -> Re
     let images = select(&manifest, &args.only).map_err(|why| why.in_file(path))?;
     let checklist = Checklist::fetch(path, &manifest, args.gossfile.as_deref(), &provider.scratch()?).await?;
 
-    let mut verdicts = Vec::new();
-    let mut changed = false;
+    let mut verdicts = BTreeMap::new();
+    let mut untested = Vec::new();
     for (builder, image) in images {
         let registered = find(provider, builder, image).await?;
         let known = manifest.tests.get(builder).filter(|verdict| holds(verdict, image, &registered, &checklist));
-        let verdict = match known {
-            Some(known) if !args.manifest.force => known.clone(),
-            _ => {
-                changed = true;
-                let probe = probe_file::find(args.probe.as_deref())?;
-                let verdict = examine(provider, builder, image, &checklist, &probe).await?;
-                record(provider, path, builder, image, &verdict).await?;
-                summarize(builder, &verdict);
-                verdict
-            }
-        };
-        println!("{} {}", image.identity, if verdict.passed { "passed" } else { "failed" });
-        verdicts.push((builder.clone(), verdict));
+        match known.filter(|_| !args.manifest.force) {
+            Some(known) => drop(verdicts.insert(builder, known.clone())),
+            None => untested.push((builder, image)),
+        }
+    }
+    let unchanged = untested.is_empty();
+    if !unchanged {
+        let probe = probe_file::find(args.probe.as_deref())?;
+        verdicts.extend(test_all(provider, path, untested, &checklist, &probe).await?);
+    }
+
+    for (builder, verdict) in &verdicts {
+        println!("{} {}", manifest.images[*builder].identity, if verdict.passed { "passed" } else { "failed" });
     }
     if let Some(file) = &args.junit {
         junit::write(file, &manifest.component.name, &verdicts)?;
     }
-    if !changed {
+    if unchanged {
         narrate::unchanged("every image is tested already, and passed");
     }
-    let passed = verdicts.iter().all(|(_, verdict)| verdict.passed);
+    let passed = verdicts.values().all(|verdict| verdict.passed);
     Ok(if passed { ExitCode::Done } else { ExitCode::Verdict })
+}
+
+/// Tests images side by side: most of a boot is waiting.
+///
+/// What goes wrong with one does not keep the others from their verdicts. The last error is
+/// returned, those before it are told.
+async fn test_all<'a>(
+    provider: &(impl Images + Instances),
+    manifest: &Path,
+    images: Vec<(&'a String, &'a Image)>,
+    checklist: &Checklist,
+    probe: &Path,
+) -> Result<Vec<(&'a String, Verdict)>> {
+    let test = async |(builder, image): (&'a String, &'a Image)| {
+        let verdict = examine(provider, builder, image, checklist, probe).await;
+        let verdict = verdict.with_context(|| format!("builder '{builder}'"))?;
+        record(provider, manifest, builder, image, &verdict).await?;
+        summarize(builder, &verdict);
+        anyhow::Ok((builder, verdict))
+    };
+    let mut verdicts = Vec::new();
+    let mut failure = None;
+    for tested in join_all(images.into_iter().map(test)).await {
+        match tested {
+            Ok(verdict) => verdicts.push(verdict),
+            Err(error) => {
+                if let Some(earlier) = failure.replace(error) {
+                    narrate::detail(&format!("{earlier:#}"));
+                }
+            }
+        }
+    }
+    failure.map_or(Ok(verdicts), Err)
 }
 
 /// The images that are to be tested, by builder.
