@@ -7,4 +7,6 @@ mod bad_templates;
 mod baked;
 mod deployer;
 mod imager;
+mod pipeline;
 mod rig;
+mod tester;
