@@ -280,7 +280,9 @@ impl Images for Local {
     }
 
     async fn digest(&self, id: &str) -> Result<Identity> {
-        disk::digest(&self.image_disk(id))
+        // Half a second or more, in which other tasks of this thread have something to answer.
+        let disk = self.image_disk(id);
+        tokio::task::spawn_blocking(move || disk::digest(&disk)).await.context("hashing a disk")?
     }
 
     async fn record_verdict(&self, id: &str, verdict: &StoredVerdict) -> Result<()> {
