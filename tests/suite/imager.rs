@@ -186,16 +186,20 @@ fn no_wait_names_the_holder_and_exits() {
 }
 
 #[test]
-fn a_secret_reaches_neither_output_nor_manifest() {
+fn a_secret_reaches_neither_output_nor_manifest_nor_disk() {
     let rig = rig();
-    let line = r#"{ "type": "shell", "inline": ["echo the token is $TOKEN", "echo $TOKEN > /root/token"],
+    let line = r#"{ "type": "shell", "inline": ["echo the token is $TOKEN", "rm -f /root/token", "setsid sh -c \"sleep 54321; : $TOKEN\" &",
+                              "echo {{user `token`}} | wc -c"],
                    "environment_vars": ["TOKEN={{user `token`}}"] }"#;
     let ended = succeeded(rig.provision(&template(line), &["-var", "token=hunter2"]));
     assert!(ended.stderr.contains("the token is <sensitive>"), "{}", ended.stderr);
-    assert_eq!(rig.read_from(&rig.volume_disk("b"), "/root/token"), "hunter2");
+    assert!(ended.stderr.contains("sleep 54321; : <sensitive>"), "{}", ended.stderr);
     for shown in [ended.stderr, ended.stdout, fs::read_to_string(rig.manifest_path()).unwrap()] {
         assert!(!shown.contains("hunter2"), "{shown}");
     }
+    // The script that held it was on the disk for a while.
+    let found = cli::Command::new("grep").args(["--count", "hunter2"]).arg(rig.volume_disk("b")).ask().unwrap();
+    assert_eq!(found.text(), "0", "the secret is still on the disk");
 }
 
 #[test]

@@ -262,7 +262,8 @@ impl fmt::Display for Command {
     }
 }
 
-fn redact(text: String, secrets: &[String]) -> String {
+/// Replaces every secret in `text` by `<sensitive>`.
+pub fn redact(text: String, secrets: &[String]) -> String {
     secrets.iter().fold(text, |text, secret| text.replace(secret.as_str(), "<sensitive>"))
 }
 

@@ -24,6 +24,7 @@ pub const TOOLS: &[Tool] = &[
     tool("mcopy", "mtools", "filling the EFI system partition"),
     tool("unshare", "util-linux", "provisioning sessions"),
     tool("nsenter", "util-linux", "provisioning sessions"),
+    tool("fstrim", "util-linux", "keeping images sparse"),
     tool("mount", "mount", "provisioning sessions"),
     tool("ansible-playbook", "ansible-core", "provisioning images that have no Ansible inside"),
     tool("systemd-nspawn", "systemd-container", "booting instances"),

@@ -18,5 +18,5 @@ pub mod narrate;
 pub mod process;
 
 pub use bad_input::BadInput;
-pub use command::{Child, Command, CommandError, Output};
+pub use command::{Child, Command, CommandError, Output, redact};
 pub use exit::{EXIT_CODES, ExitCode, run};

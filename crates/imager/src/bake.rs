@@ -139,21 +139,16 @@ fn run(plan: &Plan, step: &Step, chroot: &Chroot) -> Result<ProvisionedStep> {
     // Looked for even if it failed: the volume has to be unmounted either way.
     let left_over = chroot.end_left_over()?;
     ran.with_context(|| format!("provisioner {}", step.kind))?;
+    let left_over: Vec<_> = left_over
+        .into_iter()
+        .map(|process| LeftOverProcess { name: process.name, command_line: chroot.redact(process.command_line) })
+        .collect();
     for process in &left_over {
         let (builder, kind) = (&plan.builder, &step.kind);
         narrate::note(&format!("{builder}: {kind} left a process running, which was ended: {}", process.command_line));
     }
     let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(ProvisionedStep {
-        kind: step.kind.clone(),
-        layer: step.key.clone(),
-        cached: false,
-        millis,
-        left_over: left_over
-            .into_iter()
-            .map(|process| LeftOverProcess { name: process.name, command_line: process.command_line })
-            .collect(),
-    })
+    Ok(ProvisionedStep { kind: step.kind.clone(), layer: step.key.clone(), cached: false, millis, left_over })
 }
 
 /// How many of the plan's first steps need not run.

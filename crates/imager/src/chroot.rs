@@ -112,6 +112,11 @@ impl<'a> Chroot<'a> {
         self.secrets.iter().fold(command, Command::secret).labelled(&self.label)
     }
 
+    /// A text without secrets.
+    pub(crate) fn redact(&self, text: String) -> String {
+        cli::redact(text, &self.secrets)
+    }
+
     /// The words that bring any command into the root: what the Ansible connection runs.
     pub(crate) fn enter_words(&self) -> Vec<String> {
         let mut words = vec!["nsenter".to_owned()];
@@ -167,11 +172,14 @@ impl<'a> Chroot<'a> {
         Ok(left_over)
     }
 
-    /// Takes out what was put in, puts back what stood there, and unmounts.
+    /// Takes out what was put in, puts back what stood there, discards unused blocks, and unmounts.
     pub(crate) fn clean_up(mut self) -> Result<()> {
         while let Some(put_in) = self.put_in.pop() {
             self.take_out(&put_in).with_context(|| format!("putting back {}", put_in.path.display()))?;
         }
+        // A removed file may have held a secret: its blocks must not stay in the image. A device that
+        // cannot discard says so, and then what it frees is its provider's concern.
+        self.session.command("fstrim").arg(&self.root).ask()?;
         while let Some(mounted) = self.mounted.pop() {
             self.session.command("umount").arg(&mounted).run()?;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use jiff::Timestamp;
-use manifest::Identity;
+use manifest::{Identity, IdentityKind};
 use serde::{Deserialize, Serialize};
 
 /// What a template names as the image to start from.
@@ -106,6 +106,11 @@ pub struct Registration {
 /// Images, volumes and layers.
 #[expect(async_fn_in_trait, reason = "callers are generic over the provider and never need Send")]
 pub trait Images {
+    /// What kind of identity an image of this provider has.
+    const IMAGE: IdentityKind;
+    /// What kind of identity a volume of this provider has.
+    const VOLUME: IdentityKind;
+
     /// Finds an image by id, name or alias.
     async fn find_source(&self, source: &SourceImage) -> Result<Option<RegisteredImage>>;
 

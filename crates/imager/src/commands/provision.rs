@@ -6,7 +6,7 @@ use anyhow::Result;
 use cli::args::ManifestArgs;
 use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
-use manifest::{Identity, IdentityKind, Manifest, Stamp, Volume};
+use manifest::{Identity, Manifest, Stamp, Volume};
 use provider::Images;
 
 use crate::bake::{Baked, bake_all};
@@ -44,7 +44,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// Provisions a volume for every builder and prints the volumes' ids.
-pub(crate) async fn run(provider: &(impl Images + Sync), args: &Args) -> Result<ExitCode> {
+pub(crate) async fn run<P: Images + Sync>(provider: &P, args: &Args) -> Result<ExitCode> {
     let started = Timestamp::now();
     let scratch = tempfile::Builder::new().prefix("provision-").tempdir_in(provider.scratch()?)?;
     let path = &args.manifest.manifest;
@@ -73,7 +73,7 @@ pub(crate) async fn run(provider: &(impl Images + Sync), args: &Args) -> Result<
             }
         };
         changed |= !baked.reused;
-        let volume = entry(plan, baked, started);
+        let volume = entry::<P>(plan, baked, started);
         println!("{}", volume.identity);
         let mut replaced = None;
         manifest::update(path, None, |manifest| replaced = put(manifest, plan, volume))?;
@@ -91,12 +91,12 @@ pub(crate) async fn run(provider: &(impl Images + Sync), args: &Args) -> Result<
     Ok(ExitCode::Done)
 }
 
-fn entry(plan: &Plan, baked: Baked, started: Timestamp) -> Volume {
+fn entry<P: Images>(plan: &Plan, baked: Baked, started: Timestamp) -> Volume {
     Volume {
         stamp: Stamp::now(env!("CARGO_PKG_VERSION"), started, Identity::sha256(plan.key())),
-        identity: Identity::new(IdentityKind::LocalVolume, baked.volume.id),
+        identity: Identity::new(P::VOLUME, baked.volume.id),
         artifact: plan.artifact.clone(),
-        source_image: Identity::new(IdentityKind::LocalImage, &plan.source.id),
+        source_image: Identity::new(P::IMAGE, &plan.source.id),
         image_name: plan.options.ami_name.clone(),
         virtualization_type: plan.virtualization_type.clone(),
         tags: plan.options.tags.clone(),

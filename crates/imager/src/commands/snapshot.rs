@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use cli::args::ManifestArgs;
 use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
-use manifest::{Identity, IdentityKind, Image, Stamp, Volume};
+use manifest::{Identity, Image, Stamp, Volume};
 use provider::{Images, Registration};
 
 /// Arguments of `imager snapshot`.
@@ -59,7 +59,7 @@ pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode>
     Ok(ExitCode::Done)
 }
 
-async fn snapshot(provider: &impl Images, builder: &str, volume: &Volume) -> Result<Image> {
+async fn snapshot<P: Images>(provider: &P, builder: &str, volume: &Volume) -> Result<Image> {
     let started = Timestamp::now();
     let id = &volume.identity.value;
     let record = provider.volume(id).await?.with_context(|| {
@@ -71,7 +71,7 @@ async fn snapshot(provider: &impl Images, builder: &str, volume: &Volume) -> Res
     let registered = provider.register(&record, &registration).await?;
     Ok(Image {
         stamp: Stamp::now(env!("CARGO_PKG_VERSION"), started, volume.identity.clone()),
-        identity: Identity::new(IdentityKind::LocalImage, registered.id),
+        identity: Identity::new(P::IMAGE, registered.id),
         digest: registered.digest,
         name: registered.name,
         size: registered.size,

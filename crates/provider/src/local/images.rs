@@ -124,6 +124,9 @@ impl Local {
 }
 
 impl Images for Local {
+    const IMAGE: IdentityKind = IdentityKind::LocalImage;
+    const VOLUME: IdentityKind = IdentityKind::LocalVolume;
+
     async fn find_source(&self, source: &SourceImage) -> Result<Option<RegisteredImage>> {
         let aliases = self.aliases().await?;
         let wanted = aliases.get(&source.name).unwrap_or(&source.name);
@@ -134,7 +137,7 @@ impl Images for Local {
         let volume = VolumeRecord {
             id: new_id("vol"),
             virtualization_type: spec.virtualization_type.clone(),
-            source_image: Identity::new(IdentityKind::LocalImage, &spec.source.id),
+            source_image: Identity::new(Self::IMAGE, &spec.source.id),
             tags: spec.tags.clone(),
             created: Timestamp::now(),
             complete: None,
