@@ -63,6 +63,14 @@ fn first_partition(json: &[u8]) -> Result<Range<u64>> {
     }
 }
 
+/// Checks the root file system without changing it: an image never rests on a damaged one.
+pub fn check(disk: &Path, virtualization_type: &str) -> Result<()> {
+    let offset = root_range(disk, virtualization_type)?.start;
+    let checked = Command::new("e2fsck").args(["-f", "-n"]).arg(format!("{}?offset={offset}", disk.display())).run();
+    checked.with_context(|| format!("checking the root file system of {}", disk.display()))?;
+    Ok(())
+}
+
 /// Copies a disk, or a range of it, to a new file: by reflink where the file
 /// system can, else without its holes.
 pub fn clone(from: &Path, range: Option<Range<u64>>, to: &Path) -> Result<()> {

@@ -199,6 +199,7 @@ impl Images for Local {
     async fn complete_volume(&self, volume: &VolumeRecord, key: &str) -> Result<VolumeRecord> {
         let complete = VolumeRecord { complete: Some(key.to_owned()), ..volume.clone() };
         let directory = self.temporary()?.join(&volume.id);
+        disk::check(&directory.join(DISK), &volume.virtualization_type)?;
         File::open(directory.join(DISK)).and_then(|disk| disk.sync_all())?;
         write_json(&directory.join("volume.json"), &complete)?;
         fs::create_dir_all(self.state.join("volumes"))?;
