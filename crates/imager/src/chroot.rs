@@ -35,6 +35,8 @@ pub(crate) struct Chroot<'a> {
     /// Name of the builder, for what is shown.
     label: String,
     secrets: Vec<String>,
+    /// The words before a command that keep it from syncing what it writes.
+    without_sync: [String; 2],
 }
 
 /// A file that is there for the build only.
@@ -66,6 +68,7 @@ impl<'a> Chroot<'a> {
             put_in: Vec::new(),
             label: label.to_owned(),
             secrets: secrets.to_owned(),
+            without_sync: crate::suppress_sync::words()?,
         })
     }
 
@@ -97,7 +100,8 @@ impl<'a> Chroot<'a> {
 
     /// A program inside the root, with a clean environment.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let command = self.session.enter(&[]).arg("chroot").arg(&self.root).arg(program).env_clear();
+        let command =
+            self.session.enter(&[]).args(&self.without_sync).arg("chroot").arg(&self.root).arg(program).env_clear();
         let command = ENVIRONMENT.iter().fold(command, |command, (name, value)| command.env(name, value));
         let proxies = ["http_proxy", "https_proxy", "no_proxy"];
         let command = proxies.iter().fold(command, |command, name| match std::env::var_os(name) {
@@ -121,7 +125,9 @@ impl<'a> Chroot<'a> {
     pub(crate) fn enter_words(&self) -> Vec<String> {
         let mut words = vec!["nsenter".to_owned()];
         words.extend(self.session.enter_arguments());
-        words.extend(["--", "chroot"].map(str::to_owned));
+        words.push("--".to_owned());
+        words.extend(self.without_sync.iter().cloned());
+        words.push("chroot".to_owned());
         words.push(self.root.display().to_string());
         words.extend(["env", "-i"].map(str::to_owned));
         words.extend(ENVIRONMENT.iter().map(|(name, value)| format!("{name}={value}")));

@@ -9,6 +9,7 @@ mod plan;
 mod provisioners;
 mod recipe;
 mod session;
+mod suppress_sync;
 mod template;
 
 fn main() {

@@ -18,6 +18,7 @@ use cli::{BadInput, ExitCode};
 use provider::{Images, RegisteredImage, SourceImage};
 
 use crate::session;
+use crate::suppress_sync::{WITHOUT_SYNC, become_without_sync};
 
 /// Makes machine images: source image + artifact → provisioned volume → image.
 #[derive(Parser)]
@@ -47,18 +48,18 @@ enum Command {
     Alias(alias::Args),
     /// Delete an image.
     Remove(remove::Args),
-    /// First process of a provisioning session.
-    #[command(name = session::INIT, hide = true)]
-    SessionInit,
 }
 
 /// Runs the command line.
 pub(crate) fn run() -> Result<ExitCode> {
-    let Imager { command, provider } = Imager::parse_from(std::env::args_os().map(long_form));
-    if let Command::SessionInit = command {
-        session::init()?;
-        return Ok(ExitCode::Done);
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    // What a session runs of us is no command of a user's: its words are not ours to read.
+    match words.first().and_then(|first| first.to_str()) {
+        Some(session::INIT) => return session::init().map(|()| ExitCode::Done),
+        Some(WITHOUT_SYNC) => return become_without_sync(&words[1..]).map(|()| ExitCode::Done),
+        _ => {}
     }
+    let Imager { command, provider } = Imager::parse_from(std::env::args_os().map(long_form));
     let provider = provider::open(&provider)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(async {
@@ -71,7 +72,6 @@ pub(crate) fn run() -> Result<ExitCode> {
             Command::Inspect(args) => inspect::run(provider, &args).await,
             Command::Alias(args) => alias::run(provider, &args).await,
             Command::Remove(args) => remove::run(provider, &args).await,
-            Command::SessionInit => Ok(ExitCode::Done),
         })
     });
     cli::narrate::finish();
