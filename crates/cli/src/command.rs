@@ -7,14 +7,19 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{self, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
 
 use crate::{host, interrupt, narrate};
 
 /// How many lines of a failed command's stderr go into its error.
 const TAIL_LINES: usize = 15;
+
+/// How long a child may take to end after SIGTERM when its time is up, before SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A child process to be: what runs, with which environment, and what of it is secret.
 ///
@@ -28,6 +33,8 @@ pub struct Command {
     input: Option<Vec<u8>>,
     narrated: bool,
     label: String,
+    until: Option<Instant>,
+    in_group: bool,
 }
 
 /// What a command that succeeded left.
@@ -87,6 +94,12 @@ pub enum CommandError {
         /// The command line, quoted and without secrets.
         command: String,
     },
+    /// It ran for longer than it might, and was ended.
+    #[error("`{command}` was ended: its time was up")]
+    TimedOut {
+        /// The command line, quoted and without secrets.
+        command: String,
+    },
 }
 
 impl Command {
@@ -104,6 +117,8 @@ impl Command {
             input: None,
             narrated: false,
             label: String::new(),
+            until: None,
+            in_group: false,
         }
     }
 
@@ -165,6 +180,20 @@ impl Command {
         self
     }
 
+    /// Ends it at this moment, if it still runs then.
+    pub fn until(mut self, deadline: Option<Instant>) -> Self {
+        self.until = deadline;
+        self
+    }
+
+    /// Runs it in a process group of its own, so that what it started ends with it when it is interrupted or
+    /// its time is up.
+    pub fn as_group(mut self) -> Self {
+        self.inner.process_group(0);
+        self.in_group = true;
+        self
+    }
+
     /// Anything else that the standard library can set, such as inherited files.
     pub fn configure(mut self, configure: impl FnOnce(&mut process::Command)) -> Self {
         configure(&mut self.inner);
@@ -179,10 +208,12 @@ impl Command {
     /// Runs it to its end. An error unless its exit code is one of `codes`.
     pub fn run_for(self, codes: &[i32]) -> Result<Output, CommandError> {
         let command = self.to_string();
+        let until = self.until;
         let (output, tail) = self.execute(&command)?;
         match output.status.code() {
             Some(code) if codes.contains(&code) => Ok(output),
             _ if interrupt::requested() => Err(CommandError::Interrupted { command }),
+            _ if until.is_some_and(|until| until <= Instant::now()) => Err(CommandError::TimedOut { command }),
             _ => Err(CommandError::Failed { command, status: output.status, tail }),
         }
     }
@@ -227,7 +258,9 @@ impl Command {
         let io = |source| CommandError::Io { command: command.to_owned(), source };
         self.inner.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.start(command)?;
-        let _ended_by_interrupt = interrupt::EndedByInterrupt::new(child.id());
+        let target =
+            if self.in_group { interrupt::Target::Group(child.id()) } else { interrupt::Target::Process(child.id()) };
+        let _ended_by_interrupt = interrupt::EndedByInterrupt::of(target);
         let (input, stdin) = (self.input.take(), child.stdin.take());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let watch = Watch { secrets: &self.secrets, label: self.narrated.then_some(self.label.as_str()) };
@@ -240,6 +273,15 @@ impl Command {
             }
             let out = stdout.map(|pipe| scope.spawn(move || watch.collect(UntilExit::new(pipe, exited))));
             let err = stderr.map(|pipe| scope.spawn(move || watch.tail(UntilExit::new(pipe, exited))));
+            if let Some(until) = self.until {
+                scope.spawn(move || {
+                    for (moment, signal) in [(until, Signal::TERM), (until + GRACE, Signal::KILL)] {
+                        if !ended_before(exited, moment) {
+                            target.signal(signal);
+                        }
+                    }
+                });
+            }
             let status = child.wait();
             drop(exit);
             let out = out.and_then(|reader| reader.join().ok()).unwrap_or_default();
@@ -251,6 +293,16 @@ impl Command {
         tracing::debug!(%command, %status, "ended");
         Ok((Output { stdout, status }, tail))
     }
+}
+
+/// Waits for the other end of the pipe to be closed, which is when the child has ended, at most until `moment`.
+fn ended_before(exited: &io::PipeReader, moment: Instant) -> bool {
+    let mut waiting = [PollFd::new(exited, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| {
+        let left = moment.saturating_duration_since(Instant::now());
+        poll(&mut waiting, Timespec::try_from(left).ok().as_ref())
+    })
+    .is_ok_and(|count| count > 0)
 }
 
 /// The command line, quoted for a shell, without secrets.
@@ -341,5 +393,20 @@ impl Read for UntilExit<'_> {
         rustix::io::retry_on_intr(|| poll(&mut waiting, None))?;
         // What is still in the pipe comes first: only an empty one has ended.
         if waiting[0].revents().is_empty() { Ok(0) } else { self.pipe.read(buffer) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_whose_time_is_up_is_ended_with_what_it_started() {
+        let started = Instant::now();
+        let until = Some(started + Duration::from_millis(100));
+        let error = Command::new("sh").args(["-c", "sleep 300 & wait"]).as_group().until(until).run().unwrap_err();
+        assert!(matches!(error, CommandError::TimedOut { .. }), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(30));
+        assert!(Command::new("true").until(Some(Instant::now() + Duration::from_secs(60))).run().is_ok());
     }
 }

@@ -9,12 +9,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
-static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+static RUNNING: Mutex<BTreeSet<Target>> = Mutex::new(BTreeSet::new());
 
 /// Whether the process was asked to end.
 pub fn requested() -> bool {
@@ -32,37 +32,57 @@ pub(crate) fn catch_signals() {
     thread::spawn(move || {
         for _ in signals.forever() {
             REQUESTED.store(true, Ordering::SeqCst);
-            for pid in RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter() {
-                end(*pid);
+            for target in RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter() {
+                target.signal(Signal::TERM);
             }
         }
     });
 }
 
+/// What an interrupt ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// The process with this number.
+    Process(u32),
+    /// The process group of this number.
+    Group(u32),
+}
+
+impl Target {
+    /// Sends it a signal; that it has ended already is no error.
+    pub(crate) fn signal(self, signal: Signal) {
+        let (Self::Process(number) | Self::Group(number)) = self;
+        if let Some(pid) = Pid::from_raw(number.cast_signed()) {
+            let _ = match self {
+                Self::Process(_) => kill_process(pid, signal),
+                Self::Group(_) => kill_process_group(pid, signal),
+            };
+        }
+    }
+}
+
 /// While this lives, an interrupt ends a child process. Every [`crate::Command`] that is waited for has one; who
 /// waits for a spawned child itself makes one.
-pub struct EndedByInterrupt(i32);
+pub struct EndedByInterrupt(Target);
 
 impl EndedByInterrupt {
     /// Ends the process `pid` at the next interrupt, or now if there was one.
     pub fn new(pid: u32) -> Self {
-        let pid = pid.cast_signed();
-        RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(pid);
+        Self::of(Target::Process(pid))
+    }
+
+    /// Ends `target` at the next interrupt, or now if there was one.
+    pub fn of(target: Target) -> Self {
+        RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(target);
         if requested() {
-            end(pid);
+            target.signal(Signal::TERM);
         }
-        Self(pid)
+        Self(target)
     }
 }
 
 impl Drop for EndedByInterrupt {
     fn drop(&mut self) {
         RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&self.0);
-    }
-}
-
-fn end(pid: i32) {
-    if let Some(pid) = Pid::from_raw(pid) {
-        let _ = kill_process(pid, Signal::TERM);
     }
 }

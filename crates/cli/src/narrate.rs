@@ -3,9 +3,13 @@
 //! On a terminal the current step is a spinner and finished ones stay as lines;
 //! elsewhere each thing is a line. Colour only on a terminal, and never when
 //! `NO_COLOR` is set (both are indicatif's console's own rules).
+//!
+//! For Packer's users there is Packer's own format for machines as well, see
+//! [`machine_readable`]; it goes to stdout, as there.
 
 use std::io::Write;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,7 +20,14 @@ fn with_current<T>(use_it: impl FnOnce(&mut Option<ProgressBar>) -> T) -> T {
     use_it(&mut CURRENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
-fn line(text: &str) {
+static MACHINE_READABLE: AtomicBool = AtomicBool::new(false);
+static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn line(kind: &str, text: &str) {
+    if is_machine_readable() {
+        return machine("", "ui", &[kind, text]);
+    }
+    let text = without_secrets(text);
     with_current(|current| match current {
         Some(bar) if !bar.is_hidden() => bar.println(text),
         // Nobody may be reading any more; that is no reason to stop working.
@@ -24,9 +35,48 @@ fn line(text: &str) {
     });
 }
 
+/// From here on everything is told on stdout in the format of `packer -machine-readable`.
+pub fn machine_readable() {
+    MACHINE_READABLE.store(true, Ordering::SeqCst);
+}
+
+/// Whether everything is told in Packer's format for machines. Then nothing else may go to stdout.
+pub fn is_machine_readable() -> bool {
+    MACHINE_READABLE.load(Ordering::SeqCst)
+}
+
+/// From here on none of these texts is shown: `<sensitive>` stands in its place.
+pub fn keep_secret(secrets: impl IntoIterator<Item = String>) {
+    let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
+    SECRETS.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(secrets);
+}
+
+fn without_secrets(text: &str) -> String {
+    crate::redact(text.to_owned(), &SECRETS.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+}
+
+/// A line for machines, if they are who is told: `timestamp,target,type,data…` as Packer's
+/// `packer/ui.go` (MachineReadableUi) writes it. `target` is a builder's name or empty.
+pub fn machine(target: &str, kind: &str, data: &[&str]) {
+    if is_machine_readable() {
+        let data: Vec<_> = data.iter().map(|field| without_secrets(field)).collect();
+        drop(writeln!(std::io::stdout(), "{}", machine_line(jiff::Timestamp::now().as_second(), target, kind, &data)));
+    }
+}
+
+fn machine_line(seconds: i64, target: &str, kind: &str, data: &[String]) -> String {
+    let escaped =
+        data.iter().map(|field| field.replace(',', "%!(PACKER_COMMA)").replace('\r', "\\r").replace('\n', "\\n"));
+    let fields = [seconds.to_string(), target.replace(',', "%!(PACKER_COMMA)"), kind.to_owned()];
+    fields.into_iter().chain(escaped).collect::<Vec<_>>().join(",")
+}
+
 /// A step begins: `==> hvm: Creating the root volume...`
 pub fn step(text: &str) {
-    line(&format!("==> {text}"));
+    line("say", &format!("==> {text}"));
+    if is_machine_readable() {
+        return;
+    }
     with_current(|current| {
         let bar = current.get_or_insert_with(|| {
             let bar = ProgressBar::new_spinner();
@@ -42,12 +92,12 @@ pub fn step(text: &str) {
 
 /// Something within a step, such as a line of a provisioner's output.
 pub fn detail(text: &str) {
-    line(&format!("    {text}"));
+    line("message", &format!("    {text}"));
 }
 
 /// Something that the user should know and that is not an error.
 pub fn note(text: &str) {
-    line(&format!("    note: {text}"));
+    line("message", &format!("    note: {text}"));
 }
 
 /// There is nothing to do: what was asked for is there already.
@@ -56,13 +106,13 @@ pub fn note(text: &str) {
 /// run from one that did the work.
 pub fn unchanged(text: &str) {
     finish();
-    line(&format!("unchanged: {text}"));
+    line("say", &format!("unchanged: {text}"));
 }
 
 /// The message of the error that ends the run.
 pub fn error(text: &str) {
     finish();
-    line(&format!("error: {text}"));
+    line("error", &format!("error: {text}"));
 }
 
 /// No step is going on any more: takes the spinner away.
@@ -72,4 +122,26 @@ pub fn finish() {
             bar.finish_and_clear();
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_for_machines_is_packers() {
+        let line = |target, kind, data: &[&str]| {
+            let data: Vec<_> = data.iter().map(|field| (*field).to_owned()).collect();
+            machine_line(1_453_293_673, target, kind, &data)
+        };
+        // The talk's own slide 14.
+        assert_eq!(
+            line("", "ui", &["say", "==> hvm: Prevalidating AMI Name..."]),
+            "1453293673,,ui,say,==> hvm: Prevalidating AMI Name..."
+        );
+        assert_eq!(
+            line("hvm", "artifact", &["0", "string", "AMIs were created:\nlocal: a,b\r\n"]),
+            "1453293673,hvm,artifact,0,string,AMIs were created:\\nlocal: a%!(PACKER_COMMA)b\\r\\n"
+        );
+    }
 }
