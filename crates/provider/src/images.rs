@@ -80,6 +80,19 @@ pub struct VolumeRecord {
     pub complete: Option<String>,
 }
 
+/// The state of a volume after a provisioner, kept so that the provisioner need not run again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// Its key, SHA-256 in hexadecimal.
+    pub key: String,
+    /// Which provisioner made it, for people.
+    pub made_by: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Bytes that it takes in the store.
+    pub size: u64,
+}
+
 /// A volume that is attached to this machine as a block device.
 ///
 /// On the local provider the device goes away by itself when this and the last
@@ -125,10 +138,17 @@ pub trait Images {
     async fn detach(&self, attachment: Attachment) -> Result<()>;
 
     /// Keeps the volume's present content, which must be clean and unmounted, as the layer `key`.
-    async fn cut_layer(&self, volume: &VolumeRecord, key: &str) -> Result<()>;
+    /// `made_by` says for people which provisioner led to it.
+    async fn cut_layer(&self, volume: &VolumeRecord, key: &str, made_by: &str) -> Result<()>;
 
     /// Whether there is a layer `key` that is no older than `max_age`.
     async fn has_layer(&self, key: &str, max_age: Duration) -> Result<bool>;
+
+    /// All layers, oldest first.
+    async fn layers(&self) -> Result<Vec<LayerRecord>>;
+
+    /// Deletes a layer. Volumes that were made from it keep their content.
+    async fn delete_layer(&self, key: &str) -> Result<()>;
 
     /// Marks the volume as complete: it holds the layer `key` and is not changed any more.
     async fn complete_volume(&self, volume: &VolumeRecord, key: &str) -> Result<VolumeRecord>;
@@ -173,6 +193,21 @@ pub trait Images {
     /// Stores the verdict with the image.
     async fn record_verdict(&self, id: &str, verdict: &StoredVerdict) -> Result<()>;
 
-    /// Runs `look` on the image's root file system, mounted read-only where no other process sees it.
-    async fn with_root<T: Send>(&self, id: &str, look: impl FnOnce(&Path) -> Result<T> + Send) -> Result<T>;
+    /// Puts a document that tells of the image beside it, in place of one with the same name.
+    async fn attach_document(&self, id: &str, name: &str, content: &[u8]) -> Result<()>;
+
+    /// The document `name` of the image, if it has one.
+    async fn document(&self, id: &str, name: &str) -> Result<Option<Vec<u8>>>;
+
+    /// Runs `look` on the images' root file systems, mounted read-only where no other process sees them.
+    async fn with_roots<T: Send, const N: usize>(
+        &self,
+        ids: [&str; N],
+        look: impl FnOnce([&Path; N]) -> Result<T> + Send,
+    ) -> Result<T>;
+
+    /// Runs `look` on one image's root file system; see [`Images::with_roots`].
+    async fn with_root<T: Send>(&self, id: &str, look: impl FnOnce(&Path) -> Result<T> + Send) -> Result<T> {
+        self.with_roots([id], |[root]| look(root)).await
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +18,10 @@ use uuid::Uuid;
 use super::disk::{self, HVM, PARAVIRTUAL};
 use super::loop_device::LoopDevice;
 use super::{Local, private_mount};
-use crate::{Attachment, Images, RegisteredImage, Registration, SourceImage, StoredVerdict, VolumeRecord, VolumeSpec};
+use crate::{
+    Attachment, Images, LayerRecord, RegisteredImage, Registration, SourceImage, StoredVerdict, VolumeRecord,
+    VolumeSpec,
+};
 
 /// The disk in every directory of an image, volume or layer.
 const DISK: &str = "disk.raw";
@@ -41,6 +44,10 @@ impl Local {
         write_json(&self.images_dir().join(&image.id).join("image.json"), image)
     }
 
+    fn document_path(&self, id: &str, name: &str) -> PathBuf {
+        self.images_dir().join(id).join("documents").join(name)
+    }
+
     fn volume_dir(&self, id: &str) -> PathBuf {
         self.state.join("volumes").join(id)
     }
@@ -54,8 +61,8 @@ impl Local {
         Ok(directory.join(DISK))
     }
 
-    fn layer_disk(&self, key: &str) -> PathBuf {
-        self.state.join("layers").join(key).join(DISK)
+    fn layers_dir(&self) -> PathBuf {
+        self.state.join("layers")
     }
 
     /// Makes an image of a disk that is a temporary of this process: the way in for base images.
@@ -146,7 +153,7 @@ impl Images for Local {
         fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
         let source_disk = self.image_disk(&spec.source.id);
         let (from, range) = match (&spec.layer, &*spec.source.virtualization_type, &*spec.virtualization_type) {
-            (Some(key), ..) => (self.layer_disk(key), None),
+            (Some(key), ..) => (self.layers_dir().join(key).join(DISK), None),
             (None, HVM, PARAVIRTUAL) => {
                 let root = disk::root_range(&source_disk, HVM)?;
                 (source_disk, Some(root))
@@ -179,21 +186,42 @@ impl Images for Local {
         Ok(())
     }
 
-    async fn cut_layer(&self, volume: &VolumeRecord, key: &str) -> Result<()> {
-        let target = self.layer_disk(key).with_file_name("");
-        if target.exists() {
-            fs::remove_dir_all(&target).with_context(|| format!("removing the old layer {}", target.display()))?;
-        }
+    async fn cut_layer(&self, volume: &VolumeRecord, key: &str, made_by: &str) -> Result<()> {
+        self.delete_layer(key).await?;
         let directory = self.temporary()?.join(format!("layer-{key}"));
         fs::create_dir_all(&directory)?;
-        disk::clone(&self.volume_disk(volume)?, None, &directory.join(DISK))?;
-        fs::create_dir_all(self.state.join("layers"))?;
+        let disk = directory.join(DISK);
+        disk::clone(&self.volume_disk(volume)?, None, &disk)?;
+        let record = LayerRecord {
+            key: key.to_owned(),
+            made_by: made_by.to_owned(),
+            created: Timestamp::now(),
+            // st_blocks counts units of 512 bytes, whatever the file system (stat(2)).
+            size: disk.metadata()?.blocks() * 512,
+        };
+        write_json(&directory.join("layer.json"), &record)?;
+        fs::create_dir_all(self.layers_dir())?;
+        let target = self.layers_dir().join(key);
         fs::rename(&directory, &target).with_context(|| format!("storing the layer {}", target.display()))
     }
 
+    async fn layers(&self) -> Result<Vec<LayerRecord>> {
+        let mut layers = Vec::new();
+        for key in names_in(&self.layers_dir())? {
+            layers.extend(read_json::<LayerRecord>(&self.layers_dir().join(key).join("layer.json"))?);
+        }
+        layers.sort_by_key(|layer| layer.created);
+        Ok(layers)
+    }
+
+    async fn delete_layer(&self, key: &str) -> Result<()> {
+        remove_dir(&self.layers_dir().join(key))
+    }
+
     async fn has_layer(&self, key: &str, max_age: Duration) -> Result<bool> {
-        let made = self.layer_disk(key).metadata().and_then(|layer| layer.modified());
-        Ok(made.is_ok_and(|made| made.elapsed().unwrap_or_default() <= max_age))
+        let layer: Option<LayerRecord> = read_json(&self.layers_dir().join(key).join("layer.json"))?;
+        let oldest = Timestamp::now() - jiff::SignedDuration::try_from(max_age)?;
+        Ok(layer.is_some_and(|layer| layer.created >= oldest))
     }
 
     async fn complete_volume(&self, volume: &VolumeRecord, key: &str) -> Result<VolumeRecord> {
@@ -295,11 +323,33 @@ impl Images for Local {
         self.write_image(&image)
     }
 
-    async fn with_root<T: Send>(&self, id: &str, look: impl FnOnce(&Path) -> Result<T> + Send) -> Result<T> {
-        let image = self.read_image(id)?.with_context(|| format!("image {id} is no longer there"))?;
-        let disk = self.image_disk(id);
-        let device = LoopDevice::attach(&disk, disk::root_range(&disk, &image.virtualization_type)?, true)?;
-        private_mount::with(&device.path, look)
+    async fn attach_document(&self, id: &str, name: &str, content: &[u8]) -> Result<()> {
+        ensure!(self.read_image(id)?.is_some(), "image {id} is no longer there");
+        write_atomically(&self.document_path(id, name), content)
+    }
+
+    async fn document(&self, id: &str, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.document_path(id, name);
+        match fs::read(&path) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+
+    async fn with_roots<T: Send, const N: usize>(
+        &self,
+        ids: [&str; N],
+        look: impl FnOnce([&Path; N]) -> Result<T> + Send,
+    ) -> Result<T> {
+        let mut devices = Vec::new();
+        for id in ids {
+            let image = self.read_image(id)?.with_context(|| format!("image {id} is no longer there"))?;
+            let disk = self.image_disk(id);
+            let root = disk::root_range(&disk, &image.virtualization_type)?;
+            devices.push(LoopDevice::attach(&disk, root, true)?);
+        }
+        private_mount::with(std::array::from_fn(|at| devices[at].path.as_path()), look)
     }
 }
 
