@@ -106,7 +106,7 @@ async fn provision(
         say(plan, "Cleaning up and unmounting the root device...");
         chroot.clean_up()?;
         if step.cache && !last {
-            provider.cut_layer(volume, &step.key).await?;
+            provider.cut_layer(volume, &step.key, &format!("{}: {}", plan.builder, step.kind)).await?;
         }
     }
     drop(session);

@@ -20,7 +20,8 @@ use cli::args::{ProviderArgs, ProviderName};
 
 pub use fleets::{Fleets, Group, GroupSpec, Member, MemberHealth, Service, ServiceSpec};
 pub use images::{
-    Attachment, Images, RegisteredImage, Registration, SourceImage, StoredVerdict, VolumeRecord, VolumeSpec,
+    Attachment, Images, LayerRecord, RegisteredImage, Registration, SourceImage, StoredVerdict, VolumeRecord,
+    VolumeSpec,
 };
 pub use instances::{Instance, InstanceState, Instances, LaunchSpec, Offer};
 pub use objects::{ObjectDigest, Objects};
@@ -36,6 +37,14 @@ pub fn open(args: &ProviderArgs) -> Result<Provider> {
     match args.provider {
         ProviderName::Local => Ok(Provider::Local(local::Local::open(args)?)),
         ProviderName::Aws => bail!("this build has no AWS provider: use --provider local"),
+    }
+}
+
+/// Opens the provider that the command line chose, to look and not to change: `None` where it has no state.
+pub fn open_to_look(args: &ProviderArgs) -> Result<Option<Provider>> {
+    match args.provider {
+        ProviderName::Local if !args.state_dir.exists() => Ok(None),
+        _ => open(args).map(Some),
     }
 }
 

@@ -5,6 +5,7 @@ mod base;
 mod build;
 mod images;
 mod inspect;
+mod layers;
 mod provision;
 mod remove;
 mod snapshot;
@@ -44,6 +45,8 @@ enum Command {
     Images(images::Args),
     /// Show an image.
     Inspect(inspect::Args),
+    /// List layers, or remove old ones.
+    Layers(layers::Args),
     /// Let a name stand for an image.
     Alias(alias::Args),
     /// Delete an image.
@@ -70,6 +73,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             Command::Build(args) => build::run(provider, &args).await,
             Command::Images(args) => images::run(provider, &args).await,
             Command::Inspect(args) => inspect::run(provider, &args).await,
+            Command::Layers(args) => layers::run(provider, &args).await,
             Command::Alias(args) => alias::run(provider, &args).await,
             Command::Remove(args) => remove::run(provider, &args).await,
         })

@@ -7,7 +7,7 @@
 //! images/ID/{image.json, disk.raw}
 //! aliases/NAME                  a file that holds an image id
 //! volumes/ID/{volume.json, disk.raw}   complete volumes, never written again
-//! layers/KEY/disk.raw           the state of a volume after a provisioner
+//! layers/KEY/{layer.json, disk.raw}  the state of a volume after a provisioner
 //! tmp/PID-STARTED/              what a process has not completed: removed once it has ended
 //! locks/                        one file for each name that can be locked
 //! locald/                       the supervisor: its copy and log (its socket is in /run)
