@@ -83,15 +83,22 @@ pub fn clone(from: &Path, range: Option<Range<u64>>, to: &Path) -> Result<()> {
     if whole && ioctl_ficlone(&target, &source).is_ok() {
         return Ok(());
     }
-    for data in data_ranges(&source, range.clone()).with_context(doing)? {
+    let copied = copy_data(&source, &target, &range);
+    match copied.as_ref().map_err(io::Error::kind) {
+        Err(io::ErrorKind::StorageFull) => {
+            copied.context("`imager layers --prune` and `imager remove` make room").with_context(doing)
+        }
+        _ => copied.with_context(doing),
+    }
+}
+
+fn copy_data(source: &File, target: &File, range: &Range<u64>) -> io::Result<()> {
+    for data in data_ranges(source, range.clone())? {
         let (mut read, mut write) = (data.start, data.start - range.start);
         while read < data.end {
             let length = usize::try_from(data.end - read).unwrap_or(usize::MAX);
-            let count = copy_file_range(&source, Some(&mut read), &target, Some(&mut write), length)
-                .map_err(io::Error::from)
-                .with_context(doing)?;
-            if count == 0 {
-                bail!("{} became shorter while it was copied", from.display());
+            if copy_file_range(source, Some(&mut read), target, Some(&mut write), length)? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter while it was copied"));
             }
         }
     }

@@ -165,7 +165,10 @@ impl Images for Local {
                 spec.source.id
             ),
         };
-        disk::clone(&from, range, &directory.join(DISK))?;
+        if let Err(error) = disk::clone(&from, range, &directory.join(DISK)) {
+            remove_dir(&directory)?;
+            return Err(error);
+        }
         Ok(volume)
     }
 
@@ -191,7 +194,10 @@ impl Images for Local {
         let directory = self.temporary()?.join(format!("layer-{key}"));
         fs::create_dir_all(&directory)?;
         let disk = directory.join(DISK);
-        disk::clone(&self.volume_disk(volume)?, None, &disk)?;
+        if let Err(error) = disk::clone(&self.volume_disk(volume)?, None, &disk) {
+            remove_dir(&directory)?;
+            return Err(error);
+        }
         let record = LayerRecord {
             key: key.to_owned(),
             made_by: made_by.to_owned(),
