@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::disk::Uuids;
+use super::uuids::Uuids;
 use crate::session::Session;
 
 /// What both loaders need to find the root by its UUID, read the menu and start Linux.

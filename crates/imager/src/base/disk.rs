@@ -5,9 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use uuid::Uuid;
 
 use super::boot::Boot;
+use super::uuids::Uuids;
 use crate::session::Session;
 
 /// Bytes in a sector.
@@ -23,20 +23,6 @@ const TAIL: u64 = 2048;
 
 /// Bytes of the EFI system partition that are copied at once.
 const CHUNK: usize = 64 * 1024;
-
-/// Names by which the file systems are found.
-pub(crate) struct Uuids {
-    pub(crate) root: Uuid,
-    pub(crate) esp: u32,
-}
-
-impl Uuids {
-    /// The image's `fstab`. The root is not in it: the boot menu mounts it read-write, and an instance
-    /// whose root is an overlay could not remount it by its UUID.
-    pub(crate) fn fstab(&self) -> String {
-        format!("UUID={:04X}-{:04X} /boot/efi vfat umask=0077,nofail 0 1\n", self.esp >> 16, self.esp & 0xffff)
-    }
-}
 
 /// Writes `tree` and its boot loaders to the new file `disk` of `size` bytes.
 pub(crate) fn make(session: &Session, size: u64, tree: &Path, boot: &Boot, uuids: &Uuids, disk: &Path) -> Result<()> {

@@ -3,6 +3,7 @@
 mod boot;
 mod disk;
 mod mirror;
+mod uuids;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,8 +11,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use cli::{Command, narrate};
-use uuid::Uuid;
 
+use self::uuids::Uuids;
 use crate::session::Session;
 
 /// What is on every base image: a system that boots, finds its network, takes user data, and that
@@ -51,7 +52,7 @@ pub(crate) struct BaseSpec {
 
 /// Makes the disk of a base image as `disk`; `scratch` is for what is needed on the way.
 pub(crate) fn make(spec: &BaseSpec, disk: &Path, scratch: &Path) -> Result<()> {
-    let uuids = disk::Uuids { root: Uuid::new_v4(), esp: short_uuid() };
+    let uuids = Uuids::random();
     let session = Session::start()?;
     let work = scratch.join("base");
     fs::create_dir_all(&work)?;
@@ -67,14 +68,7 @@ pub(crate) fn make(spec: &BaseSpec, disk: &Path, scratch: &Path) -> Result<()> {
     disk::make(&session, spec.size, &tree, &boot, &uuids, disk)
 }
 
-fn install(
-    spec: &BaseSpec,
-    session: &Session,
-    scratch: &Path,
-    work: &Path,
-    tree: &Path,
-    uuids: &disk::Uuids,
-) -> Result<()> {
+fn install(spec: &BaseSpec, session: &Session, scratch: &Path, work: &Path, tree: &Path, uuids: &Uuids) -> Result<()> {
     let files = scratch.join("base-files");
     let generated = [("etc/fstab", uuids.fstab()), ("boot/grub/grub.cfg", boot::menu(uuids))];
     let fixed = FILES.iter().map(|(path, content)| (*path, (*content).to_owned()));
@@ -134,9 +128,4 @@ pub(crate) fn host_suite() -> String {
         Some(("debian", suite)) if !suite.is_empty() => suite.to_owned(),
         _ => "bookworm".to_owned(),
     }
-}
-
-/// A FAT volume id: 32 bits.
-fn short_uuid() -> u32 {
-    Uuid::new_v4().as_fields().0
 }
