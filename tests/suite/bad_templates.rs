@@ -34,7 +34,7 @@ fn every_fault_names_its_line_and_what_to_do() {
             with("\"provisioner\": []"),
             ":2: the template has no option 'provisioner' here; did you mean 'provisioners'?",
         ),
-        (with("\"post-processors\": []"), ":2: 'post-processors' is not supported"),
+        (with("\"post-processors\": [\"amazon-import\"]"), ":2: there is no post-processor type 'amazon-import'"),
         (
             with("\"variables\": {\n\"v\": null }"),
             ":3: variable 'v' is required and has no value; give it with -var v=…",

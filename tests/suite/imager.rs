@@ -261,3 +261,44 @@ fn a_name_that_is_taken_is_refused_unless_the_builder_takes_it_over() {
     succeeded(rig.provision(&template(&shell("true; true")), &[]));
     assert_ne!(rig.run("imager", &["snapshot"]).stdout, first);
 }
+
+#[test]
+fn a_provisioner_that_times_out_is_ended_with_everything_it_started() {
+    let rig = rig();
+    let line =
+        r#"{ "type": "shell", "inline": ["setsid sleep 43219 &", "trap '' TERM; sleep 43219"], "timeout": "1s" }"#;
+    let started = Instant::now();
+    let ended = rig.provision(&template(line), &[]);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(ended.stderr.contains("provisioner shell: it took longer than its timeout of 1s"), "{}", ended.stderr);
+    assert!(started.elapsed() < Duration::from_secs(30), "it took {:?}", started.elapsed());
+    assert!(processes_with("sleep 43219").is_empty());
+}
+
+#[test]
+fn a_provisioner_is_tried_again_as_often_as_it_may_be() {
+    let rig = rig();
+    let retried = |retries: u8| {
+        format!(
+            r#"{{ "type": "shell", "inline": ["echo x >> /tries", "[ $(wc -l < /tries) -ge 3 ]"],
+                 "pause_before": "100ms", "timeout": "1m", "max_retries": {retries} }}"#
+        )
+    };
+    let ended = rig.provision(&template(&retried(1)), &[]);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    let ended = succeeded(rig.provision(&template(&retried(5)), &[]));
+    assert!(ended.stderr.contains("b: Pausing 100ms before the next provisioner"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("b: Trying again: retry 2 of 5"), "{}", ended.stderr);
+    assert_eq!(rig.read_from(&rig.volume_disk("b"), "/tries").lines().count(), 3);
+    // When and how often it runs says nothing about what it makes.
+    let ended = succeeded(rig.provision(&template(&retried(7)), &[]));
+    assert!(ended.stderr.contains("unchanged"), "{}", ended.stderr);
+}
+
+#[test]
+fn an_override_replaces_options_for_the_builder_that_it_names() {
+    let rig = rig();
+    let line = r#"{ "type": "shell", "inline": ["echo every > /made"], "override": { "b": { "inline": ["echo this > /made"] } } }"#;
+    succeeded(rig.provision(&template(line), &[]));
+    assert_eq!(rig.read_from(&rig.volume_disk("b"), "/made"), "this");
+}

@@ -134,7 +134,7 @@ fn enter<'a>(plan: &Plan, session: &'a Session, device: &Attachment, scratch: &P
 fn run(plan: &Plan, step: &Step, chroot: &Chroot) -> Result<ProvisionedStep> {
     say(plan, &format!("Provisioning with {}...", step.kind));
     let started = Instant::now();
-    let ran = step.provisioner.run(chroot, &step.stage);
+    let ran = step.attempts.run(chroot, || step.provisioner.run(chroot, &step.stage));
     interrupt::check()?;
     // Looked for even if it failed: the volume has to be unmounted either way.
     let left_over = chroot.end_left_over()?;

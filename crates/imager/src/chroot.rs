@@ -1,11 +1,13 @@
 //! The volume's root inside a session: mounts, and files that are there for the build only.
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use cli::Command;
@@ -35,6 +37,8 @@ pub(crate) struct Chroot<'a> {
     /// Name of the builder, for what is shown.
     label: String,
     secrets: Vec<String>,
+    /// When what runs has to have ended.
+    deadline: Cell<Option<Instant>>,
     /// The words before a command that keep it from syncing what it writes.
     without_sync: [String; 2],
 }
@@ -68,6 +72,7 @@ impl<'a> Chroot<'a> {
             put_in: Vec::new(),
             label: label.to_owned(),
             secrets: secrets.to_owned(),
+            deadline: Cell::new(None),
             without_sync: crate::suppress_sync::words()?,
         })
     }
@@ -111,9 +116,19 @@ impl<'a> Chroot<'a> {
         self.shown(command)
     }
 
-    /// A command whose output is shown as the builder's, without its secrets.
+    /// A command whose output is shown as the builder's, without its secrets, and which ends at the deadline.
     pub(crate) fn shown(&self, command: Command) -> Command {
-        self.secrets.iter().fold(command, Command::secret).labelled(&self.label)
+        self.secrets.iter().fold(command, Command::secret).labelled(&self.label).until(self.deadline.get())
+    }
+
+    /// From here on commands end at this moment.
+    pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
+        self.deadline.set(deadline);
+    }
+
+    /// Name of the builder, for what is shown.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
     }
 
     /// A text without secrets.

@@ -8,17 +8,17 @@ use manifest::Identity;
 use provider::{Images, RegisteredImage, SourceImage};
 
 use crate::layers;
-use crate::provisioners::{Provisioner, Reading};
+use crate::provisioners::{Attempts, Provisioner, Reading};
 use crate::recipe::Recipe;
-use crate::template::{AmazonChroot, Options, Template, Values};
+use crate::template::{Builder, Options, Template, Values};
 
 /// A builder's image to be.
 pub(crate) struct Plan {
     pub(crate) builder: String,
-    pub(crate) options: AmazonChroot,
+    pub(crate) options: Builder,
     pub(crate) source: RegisteredImage,
     pub(crate) virtualization_type: String,
-    pub(crate) artifact: Identity,
+    pub(crate) artifact: Option<Identity>,
     pub(crate) steps: Vec<Step>,
     root_key: String,
     pub(crate) secrets: Vec<String>,
@@ -28,6 +28,7 @@ pub(crate) struct Plan {
 pub(crate) struct Step {
     pub(crate) kind: String,
     pub(crate) provisioner: Provisioner,
+    pub(crate) attempts: Attempts,
     pub(crate) stage: PathBuf,
     pub(crate) key: String,
     /// Whether its layer may be used again.
@@ -44,29 +45,20 @@ impl Plan {
         scratch: &Path,
         use_cache: bool,
     ) -> Result<Self> {
-        let mut values = template.values(builder, "amazon-chroot");
-        let mut options = template.builder(builder).expect("the builder was chosen among the template's");
-        let for_key = options.digestible(&template.without_secrets(&values));
-        let line = options.line_of("source_ami");
-        let source_ami = AmazonChroot::source(&mut options, &values)?;
-        let source = provider.find_source(&SourceImage { name: source_ami.clone() }).await?;
-        let source = source.ok_or_else(|| {
-            let why = format!("there is no image '{source_ami}'");
-            options.fault(line, why, "`imager images` lists what there is; `imager base` makes a base image")
-        })?;
-        values.fields.insert("SourceAMI", source.id.clone());
-        values.fields.insert("SourceAMIName", source.name.clone());
-        let options = AmazonChroot::read(options, &values)?;
+        let ReadBuilder { options, source, values, for_key } = read_builder(provider, template, builder).await?;
         let virtualization_type =
             options.virtualization_type.clone().unwrap_or_else(|| source.virtualization_type.clone());
 
         let root_key = layers::root_key(&source.digest.value, &content_options(&for_key, &virtualization_type));
         let mut steps = Vec::new();
         let mut parent = root_key.clone();
+        let mut use_cache = use_cache;
         for (number, written) in template.provisioners(builder)?.into_iter().enumerate() {
             let stage = scratch.join(format!("{builder}-{number}"));
             let step = step(template, written, &values, recipe, &stage, &parent, use_cache)?;
             parent.clone_from(&step.key);
+            // What follows a step that is always run follows from a content that nobody knows beforehand.
+            use_cache = step.cache;
             steps.push(step);
         }
         Ok(Self {
@@ -81,6 +73,24 @@ impl Plan {
         })
     }
 
+    /// Reads the builder, its provisioners and its post-processors, and makes nothing of them.
+    pub(crate) async fn check(
+        provider: &impl Images,
+        template: &Template,
+        builder: &str,
+        recipe: &Recipe,
+    ) -> Result<()> {
+        let ReadBuilder { values, .. } = read_builder(provider, template, builder).await?;
+        for mut written in template.provisioners(builder)? {
+            written.bool("cache")?;
+            Attempts::read(&mut written)?;
+            let artifact = recipe.artifact.as_ref();
+            let reading = Reading { values: &values, base: &recipe.base, artifact, only_checking: true };
+            Provisioner::read(written, &reading)?;
+        }
+        Ok(())
+    }
+
     /// The key of the volume that this leads to.
     pub(crate) fn key(&self) -> &str {
         self.steps.last().map_or(&self.root_key, |step| &step.key)
@@ -90,6 +100,34 @@ impl Plan {
     pub(crate) fn is_cacheable(&self) -> bool {
         self.steps.iter().all(|step| step.cache)
     }
+}
+
+/// A builder that has been read, and what the texts of its provisioners may ask for.
+struct ReadBuilder {
+    options: Builder,
+    source: RegisteredImage,
+    values: Values,
+    /// Its options as they go into layer keys.
+    for_key: serde_json::Value,
+}
+
+async fn read_builder(provider: &impl Images, template: &Template, builder: &str) -> Result<ReadBuilder> {
+    let mut values = template.values(builder);
+    let mut options = template.builder(builder).expect("the builder was chosen among the template's");
+    let for_key = options.digestible(&template.without_secrets(&values));
+    let region = options.string("region")?.unwrap_or_else(|| "local".to_owned());
+    values.fields.insert("BuildRegion", values.interpolate(&region).unwrap_or(region));
+    let (name, line) = Builder::source(&mut options, &values)?;
+    let source = provider.find_source(&SourceImage { name: name.clone() }).await?;
+    let source = source.ok_or_else(|| {
+        let why = format!("there is no image '{name}'");
+        options.fault(line, why, "`imager images` lists what there is; `imager base` makes a base image")
+    })?;
+    values.fields.insert("SourceAMI", source.id.clone());
+    values.fields.insert("SourceAMIName", source.name.clone());
+    values.source_tags = Some(source.tags.clone());
+    let options = Builder::read(options, &values)?;
+    Ok(ReadBuilder { options, source, values, for_key })
 }
 
 /// The builder's options that bear on what is on the disk: its name and tags do not.
@@ -115,11 +153,14 @@ fn step(
     parent: &str,
     use_cache: bool,
 ) -> Result<Step> {
-    let cache = written.bool("cache")?.unwrap_or(true) && use_cache;
+    let cache = written.bool("cache")?;
+    let attempts = Attempts::read(&mut written)?;
     let redacted = template.without_secrets(values);
     let for_key = written.digestible(&redacted);
-    let reading = |values| Reading { values, base: &recipe.base, artifact: Some(&recipe.artifact) };
+    let artifact = recipe.artifact.as_ref();
+    let reading = |values| Reading { values, base: &recipe.base, artifact, only_checking: false };
     let (kind, provisioner) = Provisioner::read(written.clone(), &reading(values))?;
+    let cache = cache.unwrap_or_else(|| !provisioner.acts_on_host()) && use_cache;
     fs::create_dir_all(stage)?;
     // A key must not tell a secret, not even by its digest, so it is taken from a stage without secrets.
     if !template.secrets().is_empty() {
@@ -134,5 +175,5 @@ fn step(
         fs::create_dir_all(stage)?;
         provisioner.stage(stage)?;
     }
-    Ok(Step { kind, provisioner, stage: stage.to_owned(), key, cache })
+    Ok(Step { kind, provisioner, attempts, stage: stage.to_owned(), key, cache })
 }

@@ -11,21 +11,29 @@ use tempfile::TempDir;
 
 use crate::provisioners::ArtifactFile;
 
-/// A component's tree, unpacked, with its artifact.
+/// The tree that a template's paths mean, and the artifact that it may install.
 pub(crate) struct Recipe {
-    pub(crate) manifest: Manifest,
+    /// The manifest, of a run that has one.
+    pub(crate) manifest: Option<Manifest>,
     /// Path of the template.
     pub(crate) template: PathBuf,
     /// Directory at which the template's relative paths start.
     pub(crate) base: PathBuf,
     /// The artifact as a file.
-    pub(crate) artifact: ArtifactFile,
+    pub(crate) artifact: Option<ArtifactFile>,
     /// The artifact's identity.
-    pub(crate) artifact_identity: Identity,
-    _tree: TempDir,
+    pub(crate) artifact_identity: Option<Identity>,
+    _tree: Option<TempDir>,
 }
 
 impl Recipe {
+    /// A template by itself: its paths start in the working directory, and there is no artifact.
+    pub(crate) fn alone(template: &Path) -> Result<Self> {
+        let base = std::env::current_dir().context("finding the working directory")?;
+        let template = template.to_owned();
+        Ok(Self { manifest: None, template, base, artifact: None, artifact_identity: None, _tree: None })
+    }
+
     /// Fetches tree and artifact from the store. `template` replaces the component's own.
     pub(crate) async fn fetch(manifest_path: &Path, template: Option<&Path>, scratch: &Path) -> Result<Self> {
         let manifest = manifest::read(manifest_path)?;
@@ -37,7 +45,7 @@ impl Recipe {
         };
         let tree = tempfile::Builder::new().prefix("tree-").tempdir_in(scratch)?;
         archive::unpack(&artifact.store, &source.archive, tree.path()).await?;
-        let recipe = ArtifactFile {
+        let file = ArtifactFile {
             file: Directory::new(&artifact.store).get(&ObjectDigest::parse(&artifact.identity.value)?).await?,
             name: artifact.file_name.clone(),
             package: manifest.component.package.clone(),
@@ -46,13 +54,21 @@ impl Recipe {
             Some(path) => (path.to_owned(), std::env::current_dir().context("finding the working directory")?),
             None => (tree.path().join(&manifest.component.image.template), tree.path().to_owned()),
         };
-        let artifact_identity = artifact.identity.clone();
-        Ok(Self { template, base, artifact: recipe, artifact_identity, manifest, _tree: tree })
+        let artifact_identity = Some(artifact.identity.clone());
+        Ok(Self {
+            template,
+            base,
+            artifact: Some(file),
+            artifact_identity,
+            manifest: Some(manifest),
+            _tree: Some(tree),
+        })
     }
 
     /// Values of the variables that a template may declare.
     pub(crate) fn known_variables(&self) -> Vec<(String, String)> {
-        let version = self.manifest.source.as_ref().map(|source| source.version.clone()).unwrap_or_default();
-        vec![("component".to_owned(), self.manifest.component.name.clone()), ("version".to_owned(), version)]
+        let Some(manifest) = &self.manifest else { return Vec::new() };
+        let version = manifest.source.as_ref().map(|source| source.version.clone()).unwrap_or_default();
+        vec![("component".to_owned(), manifest.component.name.clone()), ("version".to_owned(), version)]
     }
 }

@@ -52,7 +52,9 @@ pub(crate) async fn run<P: Images + Sync>(provider: &P, args: &Args) -> Result<E
     let given =
         GivenVariables { known: recipe.known_variables(), files: args.var_file.clone(), given: args.var.clone() };
     let template = Template::load(&recipe.template, &recipe.base, &given)?;
-    check_deployed_builder(&template, &recipe.manifest, args.template.is_some())?;
+    if let Some(manifest) = &recipe.manifest {
+        check_deployed_builder(&template, manifest, args.template.is_some())?;
+    }
 
     // Everything is read and checked before anything is created.
     let mut plans = Vec::new();
@@ -73,7 +75,8 @@ pub(crate) async fn run<P: Images + Sync>(provider: &P, args: &Args) -> Result<E
             }
         };
         changed |= !baked.reused;
-        let volume = entry::<P>(plan, baked, started);
+        let artifact = plan.artifact.clone().expect("a manifest was read, and it has an artifact");
+        let volume = entry::<P>(plan, artifact, baked, started);
         println!("{}", volume.identity);
         let mut replaced = None;
         manifest::update(path, None, |manifest| replaced = put(manifest, plan, volume))?;
@@ -91,13 +94,13 @@ pub(crate) async fn run<P: Images + Sync>(provider: &P, args: &Args) -> Result<E
     Ok(ExitCode::Done)
 }
 
-fn entry<P: Images>(plan: &Plan, baked: Baked, started: Timestamp) -> Volume {
+fn entry<P: Images>(plan: &Plan, artifact: Identity, baked: Baked, started: Timestamp) -> Volume {
     Volume {
         stamp: Stamp::now(env!("CARGO_PKG_VERSION"), started, Identity::sha256(plan.key())),
         identity: Identity::new(P::VOLUME, baked.volume.id),
-        artifact: plan.artifact.clone(),
+        artifact,
         source_image: Identity::new(P::IMAGE, &plan.source.id),
-        image_name: plan.options.ami_name.clone(),
+        image_name: plan.options.image_name.clone(),
         virtualization_type: plan.virtualization_type.clone(),
         tags: plan.options.tags.clone(),
         force_deregister: plan.options.force_deregister,

@@ -23,12 +23,14 @@ pub(crate) struct ArtifactFile {
     pub(crate) package: Package,
 }
 
-pub(crate) struct InstallArtifact(ArtifactFile);
+/// `None` only where a template is checked without an artifact.
+pub(crate) struct InstallArtifact(Option<ArtifactFile>);
 
 impl InstallArtifact {
     pub(crate) fn read(options: &Options, reading: &Reading) -> Result<Self> {
         match reading.artifact {
-            Some(artifact) => Ok(Self(artifact.clone())),
+            Some(artifact) => Ok(Self(Some(artifact.clone()))),
+            None if reading.only_checking => Ok(Self(None)),
             None => {
                 let why = "provisioner 'artifact' has no artifact to install";
                 Err(options.fault(options.line(), why, "run with the --manifest that `artifact build` wrote").into())
@@ -37,15 +39,17 @@ impl InstallArtifact {
     }
 
     pub(crate) fn stage(&self, stage: &Path) -> Result<()> {
-        fs::copy(&self.0.file, stage.join(&self.0.name))
-            .with_context(|| format!("copying the artifact {}", self.0.file.display()))?;
+        let Some(artifact) = &self.0 else { return Ok(()) };
+        fs::copy(&artifact.file, stage.join(&artifact.name))
+            .with_context(|| format!("copying the artifact {}", artifact.file.display()))?;
         Ok(())
     }
 
     pub(crate) fn run(&self, chroot: &Chroot, stage: &Path) -> Result<()> {
-        let staged = stage.join(&self.0.name);
-        match &self.0.package {
-            Package::Deb(_) => install_deb(chroot, &staged, &self.0.name),
+        let Some(artifact) = &self.0 else { return Ok(()) };
+        let staged = stage.join(&artifact.name);
+        match &artifact.package {
+            Package::Deb(_) => install_deb(chroot, &staged, &artifact.name),
             Package::Tree(tree) => chroot.unpack(decompress(&staged)?, &tree.prefix),
         }
     }

@@ -5,6 +5,7 @@
 
 mod ansible_local;
 mod artifact;
+mod attempts;
 mod file;
 mod shell;
 
@@ -14,6 +15,7 @@ use anyhow::{Context, Result};
 use cli::BadInput;
 
 pub(crate) use artifact::ArtifactFile;
+pub(crate) use attempts::Attempts;
 
 use crate::chroot::Chroot;
 use crate::template::{DOING, Options, Values};
@@ -34,6 +36,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) base: &'a Path,
     /// The artifact to install, if this run has one.
     pub(crate) artifact: Option<&'a ArtifactFile>,
+    /// Whether nothing is going to be run: then an artifact is not missed.
+    pub(crate) only_checking: bool,
 }
 
 impl Provisioner {
@@ -55,6 +59,11 @@ impl Provisioner {
         };
         options.finish()?;
         Ok((kind, provisioner))
+    }
+
+    /// Whether it is there for what it does outside the image: a layer cannot stand for that.
+    pub(crate) fn acts_on_host(&self) -> bool {
+        false
     }
 
     /// Copies everything that it uses from the host into `stage`.

@@ -1,4 +1,5 @@
-//! The options of the builder type `amazon-chroot`.
+//! The options of the builders: `amazon-chroot`, which is Packer's, and `chroot`, the same in names that
+//! belong to no provider.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,11 +47,39 @@ const AWS_ONLY: &[&str] = &[
     "deregistration_protection",
 ];
 
-/// A builder of type `amazon-chroot`, interpolated.
+/// What the options are called that have another name with each type of builder.
+struct Names {
+    source: &'static str,
+    name: &'static str,
+    virtualization_type: &'static str,
+    description: &'static str,
+}
+
+const AMAZON: Names = Names {
+    source: "source_ami",
+    name: "ami_name",
+    virtualization_type: "ami_virtualization_type",
+    description: "ami_description",
+};
+
+const NEUTRAL: Names = Names {
+    source: "source_image",
+    name: "image_name",
+    virtualization_type: "virtualization_type",
+    description: "image_description",
+};
+
+impl Names {
+    fn of(options: &Options) -> &'static Self {
+        if options.kind() == "chroot" { &NEUTRAL } else { &AMAZON }
+    }
+}
+
+/// A builder, interpolated.
 #[derive(Debug, Clone)]
-pub(crate) struct AmazonChroot {
+pub(crate) struct Builder {
     /// Name that the image is to have.
-    pub(crate) ami_name: String,
+    pub(crate) image_name: String,
     /// `hvm`, `paravirtual`, or as the source is.
     pub(crate) virtualization_type: Option<String>,
     /// Where the root is mounted; may name `.Device`.
@@ -79,63 +108,58 @@ pub(crate) struct Mount {
     pub(crate) target: PathBuf,
 }
 
-impl AmazonChroot {
-    /// Which image the builder starts from: the rest may ask for what that image is.
-    pub(crate) fn source(options: &mut Options, values: &Values) -> Result<String> {
+impl Builder {
+    /// Which image the builder starts from, and the line that says so: the rest may ask for what that image is.
+    pub(crate) fn source(options: &mut Options, values: &Values) -> Result<(String, usize)> {
         for (name, remedy) in [
             ("source_ami_filter", "name the image in source_ami, by id or alias (`imager alias`)"),
             ("from_scratch", "start from an image (`imager base` makes one)"),
-            ("command_wrapper", "remove it: run imager as root"),
             ("root_volume_size", "make a larger base image (`imager base --size`)"),
             ("root_device_name", "remove it"),
             ("ami_block_device_mappings", "remove it"),
-            ("mount_partition", "remove it: the root is partition 1 of an hvm image"),
         ] {
-            let line = options.line_of(name);
-            if options.node(name).is_some() {
-                return Err(options.fault(line, format!("'{name}' is not supported"), remedy).into());
-            }
+            options.refuse(name, remedy)?;
         }
-        let line = options.line_of("source_ami");
-        let source = options.required("source_ami")?;
-        values.interpolate(&source).map_err(|why| options.fault(line, format!("source_ami: {why}"), "mend it").into())
+        only_default(options, "command_wrapper", "{{.Command}}", "remove it: run imager as root")?;
+        only_default(options, "mount_partition", "1", "remove it: the root is partition 1 of an hvm image")?;
+        let source = Names::of(options).source;
+        let line = options.line_of(source);
+        Ok((text(options, values, source)?, line))
     }
 
-    /// The rest of the builder's options, after [`AmazonChroot::source`].
+    /// The rest of the builder's options, after [`Builder::source`].
     pub(crate) fn read(mut options: Options, values: &Values) -> Result<Self> {
-        let text = |options: &Options, name: &str, text: String| {
-            values.interpolate(&text).map_err(|why| {
-                anyhow::Error::from(options.fault(options.line_of(name), format!("{name}: {why}"), "mend it"))
-            })
-        };
-        let unused: Vec<_> = AWS_ONLY.iter().copied().filter(|name| options.node(name).is_some()).collect();
-        if !unused.is_empty() {
-            narrate::note(&format!("{}: only used with --provider aws", unused.join(", ")));
+        let names = Names::of(&options);
+        if options.kind() == "amazon-chroot" {
+            let unused: Vec<_> = AWS_ONLY.iter().copied().filter(|name| options.node(name).is_some()).collect();
+            if !unused.is_empty() {
+                narrate::note(&format!("{}: only used with --provider aws", unused.join(", ")));
+            }
         }
-        options.string("ami_description")?;
-        let line = options.line_of("ami_name");
-        let ami_name = options.required("ami_name")?;
-        let ami_name =
-            values.interpolate(&ami_name).map_err(|why| options.fault(line, format!("ami_name: {why}"), "mend it"))?;
+        options.string(names.description)?;
+        let line = options.line_of(names.name);
+        let image_name = text(&mut options, values, names.name)?;
         let allowed = |c: char| c.is_ascii_alphanumeric() || "()[] ./-'@_".contains(c);
-        if !(3..=128).contains(&ami_name.len()) || !ami_name.chars().all(allowed) {
-            let why = format!("'{ami_name}' cannot be an image's name");
+        if !(3..=128).contains(&image_name.len()) || !image_name.chars().all(allowed) {
+            let why = format!("'{image_name}' cannot be an image's name");
             return Err(options.fault(line, why, "use 3 to 128 of A-Z a-z 0-9 ( ) [ ] space . / - ' @ _").into());
         }
-        let line = options.line_of("ami_virtualization_type");
-        let virtualization_type = options.string("ami_virtualization_type")?;
+        let line = options.line_of(names.virtualization_type);
+        let virtualization_type = options.string(names.virtualization_type)?;
         if let Some(other) = virtualization_type.as_deref().filter(|kind| !["hvm", "paravirtual"].contains(kind)) {
             let why = format!("there is no virtualization type '{other}'");
             return Err(options.fault(line, why, "use hvm or paravirtual").into());
         }
         let mut tags = BTreeMap::new();
+        let line = options.line_of("tags");
         for (name, value) in options.string_map("tags")? {
-            tags.insert(text(&options, "tags", name)?, text(&options, "tags", value)?);
+            let fill = |text: &str| values.interpolate(text).map_err(|why| mend(&options, line, "tags", &why));
+            tags.insert(fill(&name)?, fill(&value)?);
         }
         let copies_given = options.has("copy_files");
         let copy_files = options.strings("copy_files")?;
         let builder = Self {
-            ami_name,
+            image_name,
             virtualization_type,
             mount_path: options.string("mount_path")?,
             mount_options: options.strings("mount_options")?,
@@ -148,6 +172,29 @@ impl AmazonChroot {
         };
         options.finish()?;
         Ok(builder)
+    }
+}
+
+/// A required option, interpolated.
+fn text(options: &mut Options, values: &Values, name: &'static str) -> Result<String> {
+    let line = options.line_of(name);
+    let text = options.required(name)?;
+    values.interpolate(&text).map_err(|why| mend(options, line, name, &why))
+}
+
+fn mend(options: &Options, line: usize, name: &str, why: &str) -> anyhow::Error {
+    options.fault(line, format!("{name}: {why}"), "mend it").into()
+}
+
+/// Accepts an option that says what is the case anyway.
+fn only_default(options: &mut Options, name: &'static str, default: &str, remedy: &str) -> Result<()> {
+    let line = options.line_of(name);
+    match options.string(name)? {
+        Some(other) if other != default => {
+            let why = format!("{name} '{other}' is not supported");
+            Err(options.fault(line, why, remedy).into())
+        }
+        _ => Ok(()),
     }
 }
 

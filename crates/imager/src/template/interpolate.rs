@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::go_layout;
+
 /// Values that a template's text can ask for.
 #[derive(Debug, Clone)]
 pub(crate) struct Values {
@@ -16,6 +18,8 @@ pub(crate) struct Values {
     pub(crate) env: bool,
     /// Fields: `{{.Name}}`.
     pub(crate) fields: BTreeMap<&'static str, String>,
+    /// `{{.SourceAMITags}}`, once the source image is known.
+    pub(crate) source_tags: Option<BTreeMap<String, String>>,
     /// `{{build_name}}`
     pub(crate) build_name: String,
     /// `{{build_type}}`
@@ -66,6 +70,9 @@ impl Values {
             Some(Token::Open) if piped.is_none() => return self.group(tokens),
             _ => return Err("a function or a field is missing".into()),
         };
+        if name == "index" {
+            return self.index(tokens, piped);
+        }
         let mut arguments = Vec::new();
         loop {
             match tokens.peek() {
@@ -75,6 +82,17 @@ impl Values {
         }
         arguments.extend(piped);
         self.apply(&name, &arguments)
+    }
+
+    /// `index .SourceAMITags "Name"`: the only map that there is.
+    fn index(&self, tokens: &mut Tokens, piped: Option<String>) -> Result<String, String> {
+        match (tokens.next(), &self.source_tags) {
+            (Some(Token::Word(map)), Some(tags)) if map == ".SourceAMITags" => {
+                let key = if piped.is_some() { piped } else { Some(self.argument(tokens)?) };
+                Ok(key.and_then(|key| tags.get(&key).cloned()).unwrap_or_default())
+            }
+            _ => Err("index works on .SourceAMITags, in a builder that has a source image".into()),
+        }
     }
 
     fn argument(&self, tokens: &mut Tokens) -> Result<String, String> {
@@ -97,7 +115,7 @@ impl Values {
 
     fn apply(&self, name: &str, arguments: &[String]) -> Result<String, String> {
         if let Some(field) = name.strip_prefix('.') {
-            return self.fields.get(field).cloned().ok_or_else(|| format!("there is no .{field} here"));
+            return self.field(field).ok_or_else(|| format!("there is no .{field} here"));
         }
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         match (name, &arguments[..]) {
@@ -111,7 +129,11 @@ impl Values {
                 Err("env works in the defaults of variables only: declare a variable and use {{user …}}".into())
             }
             ("timestamp", []) => Ok(self.now.as_second().to_string()),
-            ("isotime", []) => Ok(self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            ("isotime", []) => go_layout::format(self.now, "2006-01-02T15:04:05Z07:00"),
+            ("isotime", [layout]) => go_layout::format(self.now, layout),
+            ("build", [field]) => {
+                self.field(field).ok_or_else(|| format!("'{field}' is not known of a build; there are {BUILD_DATA}"))
+            }
             ("strftime", [format]) => Ok(self.now.strftime(*format).to_string()),
             ("uuid", []) => Ok(uuid::Uuid::new_v4().to_string()),
             ("build_name", []) => Ok(self.build_name.clone()),
@@ -137,7 +159,27 @@ impl Values {
     }
 }
 
+impl Values {
+    /// A field, and of the map of tags Go's way of writing it or one of its members.
+    fn field(&self, name: &str) -> Option<String> {
+        match (name.strip_prefix("SourceAMITags"), &self.source_tags) {
+            (Some(""), Some(tags)) => {
+                let tags: Vec<_> = tags.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+                Some(format!("map[{}]", tags.join(" ")))
+            }
+            (Some(member), Some(tags)) => Some(tags.get(member.strip_prefix('.')?).cloned().unwrap_or_default()),
+            _ => self.fields.get(name).cloned(),
+        }
+    }
+}
+
+/// What `{{build …}}` knows, for messages.
+const BUILD_DATA: &str =
+    "SourceAMI, SourceAMIName, SourceAMITags, BuildRegion, PackerRunUUID and, in shell-local, Device and MountPath";
+
 const FUNCTIONS: &[&str] = &[
+    "build",
+    "index",
     "user",
     "env",
     "timestamp",
@@ -217,7 +259,8 @@ mod tests {
         Values {
             user: [("name".to_owned(), "My Service".to_owned())].into(),
             env: false,
-            fields: [("Device", "/dev/loop7".to_owned())].into(),
+            fields: [("Device", "/dev/loop7".to_owned()), ("SourceAMI", "img-1".to_owned())].into(),
+            source_tags: Some([("Name".to_owned(), "base".to_owned()), ("v".to_owned(), "1".to_owned())].into()),
             build_name: "hvm".into(),
             build_type: "amazon-chroot".into(),
             template_dir: "/t".into(),
@@ -236,6 +279,14 @@ mod tests {
             ("{{.Device}}-{{build_name}}", "/dev/loop7-hvm"),
             ("{{timestamp}}", "1453293673"),
             ("{{isotime}}", "2016-01-20T12:41:13Z"),
+            ("{{isotime \"20060102-1504\"}}", "20160120-1241"),
+            ("{{isotime `2006` | clean_resource_name}}", "2016"),
+            ("{{strftime `%Y.%m`}}", "2016.01"),
+            ("{{replace `e` `E` 1 `here`}}", "hEre"),
+            ("{{build `SourceAMI`}} {{.SourceAMI}}", "img-1 img-1"),
+            ("{{.SourceAMITags}}", "map[Name:base v:1]"),
+            ("{{.SourceAMITags.Name}} {{index .SourceAMITags `v`}}", "base 1"),
+            ("{{template_dir}} {{pwd}} {{build_type}}", "/t /w amazon-chroot"),
             ("{{replace_all ` ` `-` (user `name`)}}", "My-Service"),
             ("{{split `a,b` `,` 1}}", "b"),
             ("{{clean_resource_name `a:b`}}", "a-b"),
@@ -253,6 +304,8 @@ mod tests {
             ("{{usr `name`}}", "there is no function 'usr'"),
             ("{{user}}", "user does not take 0 arguments"),
             ("{{.Devise}}", "there is no .Devise here"),
+            ("{{build `Host`}}", "'Host' is not known of a build"),
+            ("{{vault `a` `b`}}", "there is no function 'vault'"),
             ("{{user `name`", "'{{' without '}}'"),
             ("{{user `name}}", "'`' without its end"),
             ("{{upper (user `name`}}", "')' is missing"),

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use cli::BadInput;
+use jiff::SignedDuration;
 use jsonc_parser::ast::Value;
 use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
@@ -32,6 +34,12 @@ pub(crate) enum Content {
 }
 
 impl Node {
+    /// An object with this one member.
+    pub(crate) fn object_of(line: usize, name: &str, value: String) -> Self {
+        let value = Self { line, content: Content::String(value) };
+        Self { line, content: Content::Object(vec![(name.to_owned(), line, value)]) }
+    }
+
     fn digestible(&self, values: &Values) -> serde_json::Value {
         match &self.content {
             Content::Null => serde_json::Value::Null,
@@ -108,6 +116,8 @@ pub(crate) struct Options {
     file: PathBuf,
     /// What the object is, such as `provisioner 'shell'`.
     what: String,
+    /// Its `type`, once that is read.
+    kind: String,
     line: usize,
     members: Vec<(String, usize, Node)>,
     /// Lines of all members, also of those that have been read.
@@ -122,8 +132,15 @@ impl Options {
             let why = format!("{what} must be an object");
             return Err(BadInput::new(DOING, why, "write it as {…}").in_file(file).at_line(line).into());
         };
-        let mut options =
-            Self { file: file.to_owned(), what, line, members: Vec::new(), lines: BTreeMap::new(), known: Vec::new() };
+        let mut options = Self {
+            file: file.to_owned(),
+            what,
+            kind: String::new(),
+            line,
+            members: Vec::new(),
+            lines: BTreeMap::new(),
+            known: Vec::new(),
+        };
         for (name, line, _) in &members {
             if options.lines.insert(name.clone(), *line).is_some() {
                 return Err(options.fault(*line, format!("'{name}' is there twice"), "keep one of them").into());
@@ -162,11 +179,31 @@ impl Options {
         self
     }
 
+    /// Remembers its type.
+    pub(crate) fn of_kind(mut self, kind: impl Into<String>) -> Self {
+        self.kind = kind.into();
+        self
+    }
+
+    /// Its type, if it has been read.
+    pub(crate) fn kind(&self) -> &str {
+        &self.kind
+    }
+
     /// Takes a member, whatever it is.
     pub(crate) fn node(&mut self, name: &'static str) -> Option<Node> {
         self.known.push(name);
         let at = self.members.iter().position(|member| member.0 == name)?;
         Some(self.members.remove(at).2)
+    }
+
+    /// Puts these members in the place of those with the same names.
+    pub(crate) fn replace(&mut self, members: Vec<(String, usize, Node)>) {
+        for (name, line, node) in members {
+            self.members.retain(|member| member.0 != name);
+            self.lines.insert(name.clone(), line);
+            self.members.push((name, line, node));
+        }
     }
 
     /// Takes all members that are left, such as the variables.
@@ -203,6 +240,33 @@ impl Options {
             Content::Array(items) => items.into_iter().map(|item| self.as_string(name, item)).collect(),
             Content::String(text) => Ok(vec![text]),
             _ => Err(self.wrong_type(name, line, "a list of strings")),
+        }
+    }
+
+    /// A time span in Go's way of writing it: `10s`, `1m30s`, `300ms`.
+    pub(crate) fn duration(&mut self, name: &'static str) -> Result<Option<Duration>> {
+        let line = self.line_of(name);
+        let Some(text) = self.string(name)? else { return Ok(None) };
+        let given = if text == "0" { Ok(SignedDuration::ZERO) } else { text.parse::<SignedDuration>() };
+        match given.map(Duration::try_from) {
+            Ok(Ok(duration)) => Ok(Some(duration)),
+            _ => Err(self.fault(line, format!("'{text}' is not a time span"), "write it as 10s or 1m30s").into()),
+        }
+    }
+
+    /// A whole number that is not negative.
+    pub(crate) fn number(&mut self, name: &'static str) -> Result<Option<u32>> {
+        let line = self.line_of(name);
+        let Some(text) = self.string(name)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| self.wrong_type(name, line, "a whole number"))
+    }
+
+    /// An error if the option is written: it is not supported.
+    pub(crate) fn refuse(&mut self, name: &'static str, remedy: &str) -> Result<()> {
+        let line = self.line_of(name);
+        match self.node(name) {
+            Some(_) => Err(self.fault(line, format!("'{name}' is not supported"), remedy).into()),
+            None => Ok(()),
         }
     }
 

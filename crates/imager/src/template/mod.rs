@@ -1,6 +1,7 @@
 //! Packer's JSON templates.
 
 mod builder;
+mod go_layout;
 mod interpolate;
 mod json;
 
@@ -10,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cli::BadInput;
+use jiff::Timestamp;
 
-pub(crate) use builder::{AmazonChroot, Mount};
+pub(crate) use builder::{Builder, Mount};
 pub(crate) use interpolate::Values;
 pub(crate) use json::{Content, DOING, Options};
 
@@ -24,7 +26,21 @@ pub(crate) struct Template {
     sensitive: BTreeSet<String>,
     builders: Vec<(String, Options)>,
     provisioners: Vec<Options>,
+    post_processors: Vec<Vec<Options>>,
+    /// The moment that `timestamp` and `isotime` mean: one for the whole run.
+    now: Timestamp,
+    /// Packer's name for a run.
+    pub(crate) run_uuid: String,
 }
+
+/// The builders that there are: Packer's, and the same with names that belong to no provider.
+const BUILDER_TYPES: &[&str] = &["amazon-chroot", "chroot"];
+
+/// The post-processors that there are.
+const POST_PROCESSORS: &[&str] = &[];
+
+/// The version of Packer whose templates these are: what `min_packer_version` is compared with.
+const PACKER: [u32; 3] = [1, 16, 0];
 
 /// Values for user variables, in the order of their precedence, lowest first.
 #[derive(Debug, Default)]
@@ -43,22 +59,33 @@ impl Template {
         let text = fs::read_to_string(path)
             .map_err(|error| BadInput::new(DOING, error.to_string(), "name an existing JSON template").in_file(path))?;
         let mut root = Options::of(path, "the template", json::parse(path, &text)?)?;
-        for (name, remedy) in
-            [("post-processors", "remove them: `imager` writes its own manifest"), ("min_packer_version", "remove it")]
-        {
-            if root.node(name).is_some() {
-                return Err(root.fault(root.line_of(name), format!("'{name}' is not supported"), remedy).into());
-            }
-        }
+        check_version(&mut root)?;
         root.string("description")?;
         let sensitive: BTreeSet<String> = root.strings("sensitive-variables")?.into_iter().collect();
-        let variables = variables(&mut root, given)?;
+        let now = Timestamp::now();
+        let variables = variables(&mut root, given, now)?;
         let builders = builders(&mut root)?;
         let provisioners = root.objects("provisioners")?;
         let provisioners = provisioners.into_iter().map(|node| Options::of(path, "a provisioner", node));
         let provisioners = provisioners.collect::<Result<_>>()?;
+        let post_processors = post_processors(&mut root)?;
+        if let Some(unknown) = sensitive.iter().find(|name| !variables.contains_key(*name)) {
+            let why = format!("the sensitive variable '{unknown}' is not declared");
+            let line = root.line_of("sensitive-variables");
+            return Err(root.fault(line, why, "declare it in \"variables\"").into());
+        }
         root.finish()?;
-        Ok(Self { base: base.to_owned(), path: path.to_owned(), variables, sensitive, builders, provisioners })
+        Ok(Self {
+            base: base.to_owned(),
+            path: path.to_owned(),
+            variables,
+            sensitive,
+            builders,
+            provisioners,
+            post_processors,
+            now,
+            run_uuid: uuid::Uuid::new_v4().to_string(),
+        })
     }
 
     /// Names of the builders, in order.
@@ -76,21 +103,74 @@ impl Template {
         let mut chosen = Vec::new();
         for options in &self.provisioners {
             let mut options = options.clone();
-            let (only, except) = (options.strings("only")?, options.strings("except")?);
-            for name in only.iter().chain(&except) {
-                if self.builder(name).is_none() {
-                    let why = format!("there is no builder '{name}'");
-                    let line = options.line_of(if only.contains(name) { "only" } else { "except" });
-                    return Err(options.fault(line, why, self.builders_remedy()).into());
+            let runs = self.runs_for(&mut options, builder)?;
+            for (name, line, node) in self.overrides(&mut options)? {
+                if name == builder {
+                    let Content::Object(members) = node.content else {
+                        let why = format!("the override for '{name}' must be an object");
+                        return Err(options.fault(line, why, "write it as {…}").into());
+                    };
+                    options.replace(members);
                 }
             }
-            if (only.is_empty() || only.iter().any(|name| name == builder))
-                && !except.iter().any(|name| name == builder)
-            {
+            if runs {
                 chosen.push(options);
             }
         }
         Ok(chosen)
+    }
+
+    /// Whether `only` and `except` of a provisioner or post-processor let it run for `builder`.
+    fn runs_for(&self, options: &mut Options, builder: &str) -> Result<bool> {
+        let (only, except) = (options.strings("only")?, options.strings("except")?);
+        for name in only.iter().chain(&except) {
+            if self.builder(name).is_none() {
+                let why = format!("there is no builder '{name}'");
+                let line = options.line_of(if only.contains(name) { "only" } else { "except" });
+                return Err(options.fault(line, why, self.builders_remedy()).into());
+            }
+        }
+        Ok((only.is_empty() || only.iter().any(|name| name == builder)) && !except.iter().any(|name| name == builder))
+    }
+
+    /// A provisioner's `override`: options by builder.
+    fn overrides(&self, options: &mut Options) -> Result<Vec<(String, usize, json::Node)>> {
+        let line = options.line_of("override");
+        let Some(node) = options.node("override") else { return Ok(Vec::new()) };
+        let Content::Object(overrides) = node.content else {
+            return Err(options.fault(line, "'override' must be an object", "write it as {\"builder\": {…}}").into());
+        };
+        match overrides.iter().find(|(name, ..)| self.builder(name).is_none()) {
+            Some((unknown, line, _)) => {
+                let why = format!("there is no builder '{unknown}' to override options for");
+                Err(options.fault(*line, why, self.builders_remedy()).into())
+            }
+            None => Ok(overrides),
+        }
+    }
+
+    /// The sequences of post-processors that run for `builder`, as they are written. One that is left out by
+    /// `only` and `except` ends its sequence, for what follows works on its result.
+    pub(crate) fn post_processors(&self, builder: &str) -> Result<Vec<Vec<Options>>> {
+        let mut sequences = Vec::new();
+        for sequence in &self.post_processors {
+            let mut chosen = Vec::new();
+            for options in sequence {
+                let mut options = options.clone();
+                if !self.runs_for(&mut options, builder)? {
+                    break;
+                }
+                chosen.push(options);
+            }
+            sequences.push(chosen);
+        }
+        Ok(sequences)
+    }
+
+    /// The type of a builder, such as `amazon-chroot`.
+    pub(crate) fn builder_type(&self, builder: &str) -> &str {
+        let found = self.builders.iter().find(|(name, _)| name == builder);
+        found.map_or("", |(_, options)| options.kind())
     }
 
     /// Checks that names of `-only` and `-except` are builders, and says which remain.
@@ -114,17 +194,26 @@ impl Template {
     }
 
     /// What the text of `builder` and its provisioners can ask for.
-    pub(crate) fn values(&self, builder: &str, build_type: &str) -> Values {
+    pub(crate) fn values(&self, builder: &str) -> Values {
         Values {
             user: self.variables.clone(),
             env: false,
-            fields: BTreeMap::new(),
+            fields: [("PackerRunUUID", self.run_uuid.clone())].into(),
+            source_tags: None,
             build_name: builder.to_owned(),
-            build_type: build_type.to_owned(),
+            build_type: self.builder_type(builder).to_owned(),
             template_dir: self.path.parent().unwrap_or(Path::new(".")).display().to_string(),
             pwd: self.base.display().to_string(),
-            now: jiff::Timestamp::now(),
+            now: self.now,
         }
+    }
+
+    /// The values of the variables, those of sensitive ones replaced.
+    pub(crate) fn shown_variables(&self) -> BTreeMap<String, String> {
+        let shown = |(name, value): (&String, &String)| {
+            (name.clone(), if self.sensitive.contains(name) { "<sensitive>".to_owned() } else { value.clone() })
+        };
+        self.variables.iter().map(shown).collect()
     }
 
     /// The same with a placeholder for every sensitive value: for layer keys, which must not hold secrets.
@@ -149,16 +238,17 @@ pub(crate) fn fields(text: &str, fields: &[(&'static str, &Path)]) -> Result<Str
         user: BTreeMap::new(),
         env: false,
         fields,
+        source_tags: None,
         build_name: String::new(),
         build_type: String::new(),
         template_dir: String::new(),
         pwd: String::new(),
-        now: jiff::Timestamp::now(),
+        now: Timestamp::now(),
     };
     values.interpolate(text).map_err(|why| BadInput::new(DOING, format!("'{text}': {why}"), "mend it").into())
 }
 
-fn variables(root: &mut Options, given: &GivenVariables) -> Result<BTreeMap<String, String>> {
+fn variables(root: &mut Options, given: &GivenVariables, now: Timestamp) -> Result<BTreeMap<String, String>> {
     let mut declared = BTreeMap::new();
     if let Some(node) = root.node("variables") {
         for (name, line, value) in Options::of(root.file(), "variables", node)?.rest() {
@@ -192,7 +282,7 @@ fn variables(root: &mut Options, given: &GivenVariables) -> Result<BTreeMap<Stri
         let why = format!("variable '{unknown}' is given but not declared");
         return Err(BadInput::new(DOING, why, "declare it in \"variables\"").in_file(root.file()).into());
     }
-    defaults(root, declared, set)
+    defaults(root, declared, set, now)
 }
 
 /// Fills in the defaults, which may ask for the environment and for other variables.
@@ -200,16 +290,18 @@ fn defaults(
     root: &Options,
     declared: BTreeMap<String, (usize, Option<String>)>,
     set: BTreeMap<String, String>,
+    now: Timestamp,
 ) -> Result<BTreeMap<String, String>> {
     let mut values = Values {
         user: set,
         env: true,
         fields: BTreeMap::new(),
+        source_tags: None,
         build_name: String::new(),
         build_type: String::new(),
         template_dir: root.file().parent().unwrap_or(Path::new(".")).display().to_string(),
         pwd: std::env::current_dir().unwrap_or_default().display().to_string(),
-        now: jiff::Timestamp::now(),
+        now,
     };
     let mut open: Vec<_> = declared.into_iter().filter(|(name, _)| !values.user.contains_key(name)).collect();
     while !open.is_empty() {
@@ -247,12 +339,13 @@ fn builders(root: &mut Options) -> Result<Vec<(String, Options)>> {
     for node in root.objects("builders")? {
         let mut options = Options::of(&file, "a builder", node)?;
         let kind = options.required("type")?;
-        if kind != "amazon-chroot" {
+        if !BUILDER_TYPES.contains(&kind.as_str()) {
             let why = format!("there is no builder type '{kind}'");
-            return Err(options.fault(options.line_of("type"), why, "the type is amazon-chroot").into());
+            let remedy = format!("the types are {}", BUILDER_TYPES.join(" and "));
+            return Err(options.fault(options.line_of("type"), why, remedy).into());
         }
-        let name = options.string("name")?.unwrap_or(kind);
-        let options = options.called(format!("builder '{name}'"));
+        let name = options.string("name")?.unwrap_or_else(|| kind.clone());
+        let options = options.called(format!("builder '{name}'")).of_kind(kind);
         if builders.iter().any(|(other, _)| *other == name) {
             let why = format!("there are two builders '{name}'");
             return Err(options.fault(options.line(), why, "give each a \"name\" of its own").into());
@@ -263,4 +356,47 @@ fn builders(root: &mut Options) -> Result<Vec<(String, Options)>> {
         return Err(root.fault(root.line(), "there is no builder", "add one to \"builders\"").into());
     }
     Ok(builders)
+}
+
+/// Post-processors: each entry of the list is a name, an object, or a list of these that follow one another.
+fn post_processors(root: &mut Options) -> Result<Vec<Vec<Options>>> {
+    let file = root.file().to_owned();
+    let one = |node: json::Node| -> Result<Options> {
+        let node = match node.content {
+            Content::String(kind) => json::Node::object_of(node.line, "type", kind),
+            _ => node,
+        };
+        let mut options = Options::of(&file, "a post-processor", node)?;
+        let kind = options.required("type")?;
+        if !POST_PROCESSORS.contains(&kind.as_str()) {
+            let why = format!("there is no post-processor type '{kind}'");
+            let remedy = format!("the types are {}", POST_PROCESSORS.join(" and "));
+            return Err(options.fault(options.line_of("type"), why, remedy).into());
+        }
+        Ok(options.called(format!("post-processor '{kind}'")).of_kind(kind))
+    };
+    let mut sequences = Vec::new();
+    for node in root.objects("post-processors")? {
+        sequences.push(match node.content {
+            Content::Array(nodes) => nodes.into_iter().map(one).collect::<Result<_>>()?,
+            _ => vec![one(node)?],
+        });
+    }
+    Ok(sequences)
+}
+
+/// A template that asks for a later Packer than the one whose format this is might mean something else.
+fn check_version(root: &mut Options) -> Result<()> {
+    let line = root.line_of("min_packer_version");
+    let Some(text) = root.string("min_packer_version")? else { return Ok(()) };
+    let numbers: Result<Vec<u32>, _> = text.split('.').map(str::parse).collect();
+    let shown = PACKER.map(|number| number.to_string()).join(".");
+    match numbers {
+        Ok(numbers) if numbers <= PACKER.to_vec() => Ok(()),
+        Ok(_) => {
+            let why = format!("the template asks for Packer {text}, and this reads templates of Packer {shown}");
+            Err(root.fault(line, why, "lower min_packer_version if the template needs nothing newer").into())
+        }
+        Err(_) => Err(root.fault(line, format!("'{text}' is not a version"), "write it as 1.2.3").into()),
+    }
 }
