@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use cli::BadInput;
 use jiff::Timestamp;
 use manifest::component::Fleet;
 use manifest::{Deployment, Identity, IdentityKind, Image, Stamp, Verdict};
@@ -40,7 +41,9 @@ impl Request {
         let image = preflight::image_of(&manifest).map_err(|error| error.in_file(path))?.clone();
         let component = manifest.component;
         let deploy = &component.deploy;
-        let fleet = deploy.fleet_in(environment);
+        let fleet = deploy.fleet_in(environment).map_err(|fault| {
+            BadInput::new("choosing the environment", fault.to_string(), fault.remedy()).in_file(path)
+        })?;
         Ok(Self {
             manifest: path.to_owned(),
             environment: environment.to_owned(),
@@ -48,7 +51,7 @@ impl Request {
                 name: names::service(&component.name, environment),
                 port: deploy.port,
                 health: deploy.health.clone(),
-                dns: deploy.dns.clone(),
+                dns: fleet.dns.clone(),
                 listen: fleet.listen,
             },
             fleet,

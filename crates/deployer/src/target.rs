@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cli::BadInput;
-use manifest::component::Deploy;
+use manifest::NotAName;
+use manifest::component::{Deploy, NoEnvironment};
 
 use crate::names;
 
@@ -31,35 +32,45 @@ pub struct Named {
     pub service: String,
     /// The manifest and the key of its section, unless the service was named by itself.
     pub section: Option<(PathBuf, String)>,
+    /// That the component has no such environment (any more): its service can be there all the same.
+    unlisted: Option<NoEnvironment>,
 }
 
 impl Target {
     /// Reads the component's name from the manifest where it is needed.
     pub fn resolve(self) -> Result<Named> {
         if let Some(service) = self.service {
-            return Ok(Named { service, section: None });
+            return Ok(Named { service, section: None, unlisted: None });
         }
         let manifest = manifest::read(&self.manifest)?;
         let service = names::service(&manifest.component.name, &self.environment);
-        Ok(Named { service, section: Some((self.manifest, self.environment)) })
+        let unlisted = manifest.component.deploy.fleet_in(&self.environment).err();
+        Ok(Named { service, section: Some((self.manifest, self.environment)), unlisted })
     }
 }
 
 impl Named {
     /// The error of a command that needs the service, where there is none.
     pub fn missing(&self, doing: &str) -> BadInput {
-        let why = format!("there is no service {}", self.service);
+        let why = match &self.unlisted {
+            Some(unlisted @ NoEnvironment::Unlisted { .. }) => {
+                format!("there is no service {}, and {unlisted}", self.service)
+            }
+            _ => format!("there is no service {}", self.service),
+        };
         BadInput::new(doing, why, "`deployer list` names those that there are, `deployer deploy` makes one")
+    }
+
+    /// Whether there may be nothing to do for want of a service: an error if its name was mistyped, as it seems.
+    pub fn may_be_missing(&self, doing: &str) -> Result<(), BadInput> {
+        match self.unlisted {
+            Some(NoEnvironment::Unlisted { .. }) => Err(self.missing(doing)),
+            _ => Ok(()),
+        }
     }
 }
 
-/// An environment's name becomes part of names of services, groups and hosts.
-pub fn environment(text: &str) -> Result<String, String> {
-    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let is_name = (1..=24).contains(&text.len()) && text.bytes().all(good) && !text.starts_with('-');
-    if is_name {
-        Ok(text.to_owned())
-    } else {
-        Err("use 1 to 24 lower-case letters, digits and dashes, such as 'production'".to_owned())
-    }
+/// An environment, as `--environment` takes it.
+pub fn environment(text: &str) -> Result<String, NotAName> {
+    Deploy::check_environment(text).map(|()| text.to_owned())
 }

@@ -91,7 +91,7 @@ pub struct Deploy {
     pub port: u16,
     /// Path that answers 200 when the instance is healthy.
     pub health: String,
-    /// Name under which the service is found.
+    /// Name under which the service of the default environment is found.
     pub dns: String,
     /// Settings of every environment that does not override them.
     #[serde(default)]
@@ -105,6 +105,10 @@ pub struct Deploy {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FleetSettings {
+    /// Name under which the service is found. Only for one environment: two services cannot share it. Every
+    /// environment but the default one has to say its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<String>,
     /// Number of instances. Default 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instances: Option<u32>,
@@ -131,6 +135,8 @@ pub struct FleetSettings {
 /// [`FleetSettings`] with nothing left open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fleet {
+    /// Name under which the service is found.
+    pub dns: String,
     /// Number of instances.
     pub instances: u32,
     /// Port on which the balancer listens; `None`: any free one.
@@ -147,22 +153,114 @@ pub struct Fleet {
     pub retain_seconds: u64,
 }
 
+/// Why a component cannot be deployed to an environment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoEnvironment {
+    /// Neither the default environment nor one that is listed.
+    #[error("the component has no environment '{asked}' (it has {})", quoted(known))]
+    Unlisted {
+        /// The one that was asked for.
+        asked: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// Its service would take the name of the default environment's.
+    #[error(
+        "environment '{environment}' has no name of its own: `deploy.dns` is that of '{}'",
+        Deploy::DEFAULT_ENVIRONMENT
+    )]
+    Nameless {
+        /// The environment.
+        environment: String,
+    },
+}
+
+impl NoEnvironment {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Unlisted { asked, .. } => format!(
+                "name one of these, or add [deploy.environments.{asked}] with its own `dns` to component.toml and build again"
+            ),
+            Self::Nameless { environment } => {
+                format!("add `dns` to [deploy.environments.{environment}] in component.toml and build again")
+            }
+        }
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
+}
+
+impl Fleet {
+    /// Checks in a row that make an instance healthy, where the component does not say.
+    pub const HEALTHY_CHECKS: u32 = 3;
+    /// How long a new group may take to become healthy, where the component does not say, in seconds.
+    pub const HEALTHY_SECONDS: u64 = 60;
+}
+
 impl Deploy {
     /// The environment that is meant when none is named.
     pub const DEFAULT_ENVIRONMENT: &str = "local";
 
-    /// The settings of `environment`. An environment that is not listed has the defaults.
-    pub fn fleet_in(&self, environment: &str) -> Fleet {
-        let own = self.environments.get(environment).cloned().unwrap_or_default();
+    /// The settings of `environment`, which is the default one or one that is listed.
+    pub fn fleet_in(&self, environment: &str) -> Result<Fleet, NoEnvironment> {
+        let is_default = environment == Self::DEFAULT_ENVIRONMENT;
+        let own = match self.environments.get(environment) {
+            None if !is_default => return Err(self.unlisted(environment)),
+            own => own.cloned().unwrap_or_default(),
+        };
+        let dns = own.dns.or_else(|| is_default.then(|| self.dns.clone()));
         let all = &self.fleet;
-        Fleet {
+        Ok(Fleet {
+            dns: dns.ok_or_else(|| NoEnvironment::Nameless { environment: environment.to_owned() })?,
             instances: own.instances.or(all.instances).unwrap_or(2),
             listen: own.listen.or(all.listen),
             steps: own.steps.or_else(|| all.steps.clone()).unwrap_or_else(|| vec![10, 50, 100]),
             step_millis: own.step_millis.or(all.step_millis).unwrap_or(1000),
-            healthy_checks: own.healthy_checks.or(all.healthy_checks).unwrap_or(3),
-            healthy_seconds: own.healthy_seconds.or(all.healthy_seconds).unwrap_or(60),
+            healthy_checks: own.healthy_checks.or(all.healthy_checks).unwrap_or(Fleet::HEALTHY_CHECKS),
+            healthy_seconds: own.healthy_seconds.or(all.healthy_seconds).unwrap_or(Fleet::HEALTHY_SECONDS),
             retain_seconds: own.retain_seconds.or(all.retain_seconds).unwrap_or(3600),
+        })
+    }
+
+    fn unlisted(&self, environment: &str) -> NoEnvironment {
+        let mut known: Vec<_> = self.environments.keys().cloned().collect();
+        if !self.environments.contains_key(Self::DEFAULT_ENVIRONMENT) {
+            known.insert(0, Self::DEFAULT_ENVIRONMENT.to_owned());
         }
+        NoEnvironment::Unlisted { asked: environment.to_owned(), known }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deploy() -> Deploy {
+        let settings = |dns: Option<&str>| FleetSettings { dns: dns.map(str::to_owned), ..FleetSettings::default() };
+        let environments = [("live", settings(Some("live.hello.test"))), ("stage", settings(None))];
+        Deploy {
+            port: 80,
+            health: "/".to_owned(),
+            dns: "hello.test".to_owned(),
+            fleet: FleetSettings::default(),
+            environments: environments.map(|(name, settings)| (name.to_owned(), settings)).into(),
+        }
+    }
+
+    #[test]
+    fn every_environment_but_the_default_one_has_its_own_name() {
+        let deploy = deploy();
+        assert_eq!(deploy.fleet_in("local").unwrap().dns, "hello.test");
+        assert_eq!(deploy.fleet_in("live").unwrap().dns, "live.hello.test");
+        assert_eq!(deploy.fleet_in("stage"), Err(NoEnvironment::Nameless { environment: "stage".to_owned() }));
+    }
+
+    #[test]
+    fn an_environment_that_is_not_there_is_refused_with_those_that_are() {
+        let fault = deploy().fleet_in("liv").unwrap_err();
+        assert_eq!(fault.to_string(), "the component has no environment 'liv' (it has 'local', 'live', 'stage')");
     }
 }

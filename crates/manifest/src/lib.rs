@@ -13,6 +13,7 @@ pub mod component;
 mod entry;
 mod file;
 mod identity;
+mod name;
 mod stale;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub use entry::{
 };
 pub use file::{ReadError, create_or_read, read, update};
 pub use identity::{Identity, IdentityKind};
+pub use name::NotAName;
 
 /// The version of the document that this build writes, and the newest it reads.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -3,19 +3,17 @@
 use std::path::{Component as Part, Path};
 
 use cli::BadInput;
-use manifest::component::{FleetSettings, Package};
+use manifest::component::{Deploy, FleetSettings, Package};
+use manifest::{Component, NotAName};
 
 use super::ComponentFile;
-
-/// Longest name of a component: it becomes part of host, group and interface names.
-const LONGEST_NAME: usize = 32;
 
 type Checked = Result<(), BadInput>;
 
 /// Checks the meaning of every value.
 pub fn check(file: &ComponentFile, is_file: impl Fn(&str) -> bool) -> Checked {
     let component = &file.component;
-    name(file, &["name"], &component.name)?;
+    name(file, &["name"], &format!("is '{}'", component.name), Component::check_name(&component.name))?;
     if component.build.commands.iter().any(|command| command.trim().is_empty()) {
         return Err(file.complaint(&["build", "commands"], "has an empty command", "remove it"));
     }
@@ -67,17 +65,33 @@ fn deploy(file: &ComponentFile) -> Checked {
         let why = format!("is '{}', which is not a path of a URL", deploy.health);
         return Err(file.complaint(&["deploy", "health"], &why, "write, say, /healthz"));
     }
-    if deploy.dns.len() > 253 || !deploy.dns.split('.').all(is_dns_label) {
-        let why = format!("is '{}', which is not a DNS name", deploy.dns);
-        return Err(file.complaint(&["deploy", "dns"], &why, "write, say, NAME.kiln.internal"));
+    dns(file, &["deploy", "dns"], &deploy.dns)?;
+    if deploy.fleet.dns.is_some() {
+        let why = "would give all environments one name, which two services cannot share";
+        return Err(file.complaint(&["deploy", "fleet", "dns"], why, "write it in [deploy.environments.NAME]"));
     }
     fleet(file, &["deploy", "fleet"], &deploy.fleet)?;
     for (environment, settings) in &deploy.environments {
         let key = ["deploy", "environments", environment];
-        name(file, &key, environment)?;
+        name(file, &key, "is not a name", Deploy::check_environment(environment))?;
+        if let Some(its) = &settings.dns {
+            dns(file, &[&key[..], &["dns"]].concat(), its)?;
+        }
+        if deploy.fleet_in(environment).is_err() {
+            let why = format!("has no name of its own: deploy.dns is that of '{}'", Deploy::DEFAULT_ENVIRONMENT);
+            return Err(file.complaint(&key, &why, &format!("add, say, dns = \"{environment}.{}\"", deploy.dns)));
+        }
         fleet(file, &key, settings)?;
     }
     Ok(())
+}
+
+fn dns(file: &ComponentFile, key: &[&str], name: &str) -> Checked {
+    if name.len() <= 253 && name.split('.').all(is_dns_label) {
+        return Ok(());
+    }
+    let why = format!("is '{name}', which is not a DNS name");
+    Err(file.complaint(key, &why, "write, say, NAME.kiln.internal"))
 }
 
 fn fleet(file: &ComponentFile, table: &[&str], settings: &FleetSettings) -> Checked {
@@ -101,15 +115,8 @@ fn fleet(file: &ComponentFile, table: &[&str], settings: &FleetSettings) -> Chec
     Ok(())
 }
 
-fn name(file: &ComponentFile, key: &[&str], name: &str) -> Checked {
-    if name.len() <= LONGEST_NAME && name.starts_with(|c: char| c.is_ascii_lowercase()) && is_dns_label(name) {
-        return Ok(());
-    }
-    let why = if key == ["name"] { format!("is '{name}'") } else { "is not a name".to_owned() };
-    let remedy = format!(
-        "write at most {LONGEST_NAME} lower-case letters, digits and dashes, with a letter first and no dash last"
-    );
-    Err(file.complaint(key, &why, &remedy))
+fn name(file: &ComponentFile, key: &[&str], why: &str, checked: Result<(), NotAName>) -> Checked {
+    checked.map_err(|rule| file.complaint(key, why, &rule.to_string()))
 }
 
 /// RFC 1123, section 2.1, in lower case.

@@ -36,7 +36,7 @@ fn parse(text: &str) -> Result<ComponentFile, BadInput> {
 
 #[test]
 fn a_good_file_is_read() {
-    assert_eq!(parse(GOOD).unwrap().component.deploy.fleet_in("local").instances, 2);
+    assert_eq!(parse(GOOD).unwrap().component.deploy.fleet_in("local").unwrap().instances, 2);
 }
 
 /// What is replaced in [`GOOD`], by what, and the message after `reading: component.toml:`.
@@ -128,6 +128,26 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "hello.kiln.internal",
         "hello..internal",
         "19: deploy.dns is 'hello..internal', which is not a DNS name; write, say, NAME.kiln.internal",
+    ),
+    (
+        "[deploy.environments.local]",
+        "[deploy.environments.live]",
+        "24: deploy.environments.live has no name of its own: deploy.dns is that of 'local'; add, say, dns = \"live.hello.kiln.internal\"",
+    ),
+    (
+        "[deploy.environments.local]",
+        "[deploy.environments.2nd]",
+        "24: deploy.environments.2nd is not a name; write at most 24 lower-case letters, digits and dashes, with a letter first and no dash last",
+    ),
+    (
+        "instances = 2",
+        "dns = \"live..internal\"",
+        "25: deploy.environments.local.dns is 'live..internal', which is not a DNS name; write, say, NAME.kiln.internal",
+    ),
+    (
+        "steps = [10, 50, 100]",
+        "dns = \"live.internal\"",
+        "22: deploy.fleet.dns would give all environments one name, which two services cannot share; write it in [deploy.environments.NAME]",
     ),
 ];
 

@@ -28,6 +28,8 @@ async fn destroy<P: Fleets>(provider: &P, named: &Named) -> Result<ExitCode> {
     let is_there = site.read().await?.is_some() || !site.entries().await?.is_empty();
     if is_there {
         site.destroy_service().await?;
+    } else {
+        named.may_be_missing("destroying")?;
     }
     if let Some((path, environment)) = &named.section {
         manifest::update(path, None, |manifest| {
