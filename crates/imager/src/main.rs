@@ -4,6 +4,7 @@ mod bake;
 mod base;
 mod chroot;
 mod commands;
+mod diff;
 mod layers;
 mod plan;
 mod provisioners;

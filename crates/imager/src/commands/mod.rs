@@ -3,6 +3,7 @@
 mod alias;
 mod base;
 mod build;
+mod diff;
 mod images;
 mod inspect;
 mod layers;
@@ -43,6 +44,8 @@ enum Command {
     Build(provision::Args),
     /// List images.
     Images(images::Args),
+    /// Show what changed between two images.
+    Diff(diff::Args),
     /// Show an image.
     Inspect(inspect::Args),
     /// List layers, or remove old ones.
@@ -72,6 +75,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             Command::Snapshot(args) => snapshot::run(provider, &args).await,
             Command::Build(args) => build::run(provider, &args).await,
             Command::Images(args) => images::run(provider, &args).await,
+            Command::Diff(args) => diff::run(provider, &args).await,
             Command::Inspect(args) => inspect::run(provider, &args).await,
             Command::Layers(args) => layers::run(provider, &args).await,
             Command::Alias(args) => alias::run(provider, &args).await,

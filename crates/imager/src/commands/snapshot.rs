@@ -69,6 +69,10 @@ async fn snapshot<P: Images>(provider: &P, builder: &str, volume: &Volume) -> Re
     let registration =
         Registration { name: volume.image_name.clone(), tags: volume.tags.clone(), replace: volume.force_deregister };
     let registered = provider.register(&record, &registration).await?;
+    if let Err(error) = super::diff::store(provider, &registered).await {
+        // The image is whole without it, and `imager diff` can make it at any time.
+        narrate::note(&format!("{builder}: what changed in the image could not be stored: {error:#}"));
+    }
     Ok(Image {
         stamp: Stamp::now(env!("CARGO_PKG_VERSION"), started, volume.identity.clone()),
         identity: Identity::new(P::IMAGE, registered.id),
