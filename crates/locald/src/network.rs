@@ -115,10 +115,6 @@ impl Network {
         self.remove_instance(id)?;
         let (name, link, hardware) = (self.instance_name(id), link_name(id), hardware_address(address));
         add_namespace(&name)?;
-        // The fleet's network has IPv4 only. An interface that had IPv6 as well would first look for a second for others
-        // with its address, and every boot would wait for that (RFC 4862, 5.4). The loopback keeps ::1.
-        in_namespace(&path(&name), || Ok(std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?))
-            .with_context(|| format!("preparing the network of instance {id}"))?;
         // The permanent neighbour: who asks for a booting instance's address in vain asks again only a second later.
         self.batch(&format!(
             "link add {link} type veth peer name ens5 address {hardware} netns {name}\n\
@@ -154,9 +150,13 @@ impl Network {
 
     /// Listens in the fleet's namespace. The socket stays there; whoever holds it need not.
     pub fn listen(&self, address: Ipv4Addr, port: u16) -> Result<TcpListener> {
-        in_namespace(&self.path(), || {
+        let netns = self.path();
+        let listen = move || {
+            enter(&netns)?;
             TcpListener::bind((address, port)).with_context(|| format!("listening on {address}:{port}"))
-        })
+        };
+        // A namespace is an attribute of a thread (setns(2)): this one ends with the call.
+        thread::spawn(listen).join().unwrap_or_else(|_| Err(anyhow!("the listening thread ended early")))
     }
 
     fn instance_name(&self, id: &str) -> String {
@@ -176,13 +176,6 @@ fn link_name(id: &str) -> String {
 
 fn path(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name)
-}
-
-/// Does something in a network namespace. A namespace is an attribute of a thread (setns(2)): this one ends with the call.
-fn in_namespace<T: Send>(netns: &Path, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let entered = || enter(netns).and_then(|()| act());
-    thread::scope(|scope| scope.spawn(entered).join())
-        .unwrap_or_else(|_| Err(anyhow!("the thread in {} ended early", netns.display())))
 }
 
 fn add_namespace(name: &str) -> Result<()> {
