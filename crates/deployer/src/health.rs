@@ -9,10 +9,13 @@ use provider::{Fleets, Member};
 use tokio::time::sleep;
 
 use crate::site::Site;
-use crate::stability::{Stability, identities, is_healthy, wholly_healthy};
+use crate::stability::{Criterion, Stability, identities, is_healthy, wholly_healthy};
 
-/// Twice as often as the balancer checks, so that none of its answers is missed.
-const POLL: Duration = Duration::from_millis(150);
+/// How often it is looked whether a group still answers requests: an answer takes a few milliseconds.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How often it is looked at each of the balancer's answers, so that none is missed.
+const LOOKS: u32 = 4;
 
 /// How long a request may take that began before its group lost the traffic.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -23,10 +26,11 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 pub struct NotHealthy(String);
 
 /// Waits until the group counts as healthy.
-pub async fn stable<P: Fleets>(site: &Site<'_, P>, group: &str, size: u32, fleet: &Fleet) -> Result<()> {
+pub async fn stable<P: Fleets>(site: &Site<'_, P>, group: &str, size: u32, wanted: Criterion) -> Result<()> {
     narrate::step(&format!("{group}: waiting until it is healthy"));
-    let (begin, deadline) = (Instant::now(), Duration::from_secs(fleet.healthy_seconds));
-    let mut stability = Stability::new(size, fleet.healthy_checks);
+    let interval = site.check_interval().await?;
+    let (begin, deadline) = (Instant::now(), Duration::from_secs(wanted.seconds));
+    let mut stability = Stability::new(size, wanted.checks, interval);
     loop {
         cli::interrupt::check()?;
         let members = site.members(group).await?;
@@ -36,17 +40,18 @@ pub async fn stable<P: Fleets>(site: &Site<'_, P>, group: &str, size: u32, fleet
         if begin.elapsed() >= deadline {
             explain(site, &members).await;
             let healthy = members.iter().filter(|member| is_healthy(member)).count();
-            let within = fleet.healthy_seconds;
+            let within = wanted.seconds;
             bail!(NotHealthy(format!(
                 "{group} was not stably healthy within {within} s ({healthy} of {size} healthy)"
             )));
         }
-        sleep(POLL).await;
+        sleep(interval / LOOKS).await;
     }
 }
 
 /// Watches the group for a whole step: the same instances stay healthy all the time.
 pub async fn gate<P: Fleets>(site: &Site<'_, P>, group: &str, size: u32, fleet: &Fleet) -> Result<()> {
+    let look = site.check_interval().await? / LOOKS;
     let (begin, window) = (Instant::now(), Duration::from_millis(fleet.step_millis));
     let mut first = None;
     loop {
@@ -61,7 +66,7 @@ pub async fn gate<P: Fleets>(site: &Site<'_, P>, group: &str, size: u32, fleet: 
         if begin.elapsed() >= window {
             return Ok(());
         }
-        sleep(POLL.min(window.saturating_sub(begin.elapsed()))).await;
+        sleep(look.min(window.saturating_sub(begin.elapsed()))).await;
     }
 }
 

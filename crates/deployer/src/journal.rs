@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::stability::Criterion;
 use crate::weights::Weights;
 
 /// An intent, with the time at which it was written down.
@@ -87,6 +88,9 @@ pub struct Rollout {
     pub previous: Option<String>,
     /// How long that one is to be kept, in seconds.
     pub retain_seconds: u64,
+    /// What its component asks of a healthy group; entries of older versions do not say.
+    #[serde(default)]
+    pub healthy: Criterion,
 }
 
 /// Where the group of a rollout comes from.
@@ -168,6 +172,14 @@ pub fn next(unfinished: Option<Unfinished>, wanted: Option<(&str, u32)>) -> Next
             Kind::Deploy => Next::BackOut(rollout),
         },
     }
+}
+
+/// The rollout that began last.
+pub fn last_rollout(entries: &[Entry]) -> Option<&Rollout> {
+    entries.iter().rev().find_map(|entry| match &entry.event {
+        Event::Started(rollout) => Some(rollout),
+        _ => None,
+    })
 }
 
 /// The group that was replaced last, and until when it is kept for a rollback.

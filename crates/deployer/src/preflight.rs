@@ -110,6 +110,22 @@ pub fn same_service(asked: &ServiceSpec, present: Option<&Service>) -> Result<()
     Err(BadInput::new("reading the deploy section", why, remedy))
 }
 
+/// Checks that no other service of the provider has the name or the port that is asked for.
+pub fn nobody_elses(asked: &ServiceSpec, services: &[Service]) -> Result<(), BadInput> {
+    for other in services.iter().map(|service| &service.spec).filter(|other| other.name != asked.name) {
+        let taken = [
+            ("dns", asked.dns.clone(), asked.dns == other.dns),
+            ("listen", port(asked.listen), asked.listen.is_some() && asked.listen == other.listen),
+        ];
+        if let Some((key, value, _)) = taken.into_iter().find(|(_, _, is_taken)| *is_taken) {
+            let why = format!("`{key}` {value} belongs to the service {}", other.name);
+            let remedy = "choose another in component.toml and build again";
+            return Err(BadInput::new("reading the deploy section", why, remedy));
+        }
+    }
+    Ok(())
+}
+
 fn port(port: Option<u16>) -> String {
     port.map_or_else(|| "any".to_owned(), |port| port.to_string())
 }

@@ -10,37 +10,55 @@ use crate::journal::{self, Event, Kind, Next, Rollout};
 use crate::site::Site;
 use crate::weights;
 
-/// Puts in order what an earlier run left. Returns the rollout that is to go on, if the one that is unfinished
-/// has what is `wanted`: an image and a number of instances.
-pub async fn earlier_run<P: Fleets>(site: &Site<'_, P>, wanted: Option<(&str, u32)>) -> Result<Option<Rollout>> {
+/// What became of that which an earlier run left.
+#[derive(Debug)]
+pub enum Settled {
+    /// It left nothing, or a destruction, which is complete now.
+    Nothing,
+    /// It has what is wanted, and is to go on.
+    GoesOn(Rollout),
+    /// It is complete now.
+    Completed(Rollout),
+    /// It has been taken back.
+    TakenBack(Rollout),
+}
+
+/// Puts in order what an earlier run left, or leaves it to go on if it has what is `wanted`: an image and a number of
+/// instances.
+pub async fn earlier_run<P: Fleets>(site: &Site<'_, P>, wanted: Option<(&str, u32)>) -> Result<Settled> {
     match journal::next(journal::unfinished(&site.entries().await?), wanted) {
-        Next::Begin => return Ok(None),
+        Next::Begin => Ok(Settled::Nothing),
         Next::GoOn(rollout) => {
             narrate::note(&format!("going on with {}, whose deployment did not end", rollout.group));
-            return Ok(Some(rollout));
+            Ok(Settled::GoesOn(rollout))
         }
         Next::Finish(rollout) => {
             narrate::note(&format!("completing the switch to {}, which did not end", rollout.group));
-            finish(site, &rollout).await?;
+            finish(site, rollout).await
         }
         Next::BackOut(rollout) => {
             narrate::note(&format!("taking back {}, whose deployment did not end", rollout.group));
             back_out(site, &rollout, "its run ended too early").await?;
+            Ok(Settled::TakenBack(rollout))
         }
-        Next::Destroy => site.destroy_service().await?,
+        Next::Destroy => {
+            site.destroy_service().await?;
+            Ok(Settled::Nothing)
+        }
     }
-    Ok(None)
 }
 
-async fn finish<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout) -> Result<()> {
+async fn finish<P: Fleets>(site: &Site<'_, P>, rollout: Rollout) -> Result<Settled> {
     if rollout.kind == Kind::Rollback && site.view().await?.weight(&rollout.group) < 100 {
         let weights = weights::all(&rollout.group, rollout.previous.as_deref());
         if let Err(error) = site.switch(&weights).await {
             narrate::note(&format!("the rollback to {} cannot be completed: {error:#}", rollout.group));
-            return back_out(site, rollout, "the group cannot take the traffic").await;
+            back_out(site, &rollout, "the group cannot take the traffic").await?;
+            return Ok(Settled::TakenBack(rollout));
         }
     }
-    complete(site, rollout).await
+    complete(site, &rollout).await?;
+    Ok(Settled::Completed(rollout))
 }
 
 /// The group has the traffic: the one that it replaced drains, and is kept for a rollback.

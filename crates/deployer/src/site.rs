@@ -1,5 +1,7 @@
 //! A service's changes: each is checked against a fresh read, journalled, and only then made.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use cli::narrate;
 use jiff::Timestamp;
@@ -22,6 +24,12 @@ impl<P: Fleets> Site<'_, P> {
     /// The service, if it is there.
     pub async fn read(&self) -> Result<Option<Service>> {
         self.provider.service(self.service).await
+    }
+
+    /// How far apart two readings are that rest on two checks of its balancer.
+    pub async fn check_interval(&self) -> Result<Duration> {
+        let service = self.read().await?.with_context(|| format!("the service {} is gone", self.service))?;
+        Ok(service.check_interval)
     }
 
     /// The journal, oldest entry first.
@@ -102,7 +110,11 @@ impl<P: Fleets> Site<'_, P> {
         invariants::may_destroy(&view, group, time_is_out).with_context(|| format!("removing {group}"))?;
         narrate::step(&format!("{group}: removing it"));
         self.record(Event::DestroyingGroup { group: group.to_owned() }).await?;
-        self.provider.destroy_group(self.service, group).await
+        let cut_off = self.provider.destroy_group(self.service, group).await?;
+        if cut_off > 0 {
+            narrate::note(&format!("{group} is removed, and {cut_off} requests that it still answered were cut off"));
+        }
+        Ok(())
     }
 
     /// Removes the groups that once served and that no rollback can need any more. One that is not replaced by a

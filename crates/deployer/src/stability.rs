@@ -3,27 +3,49 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use manifest::component::Fleet;
 use provider::{InstanceState, Member, MemberHealth};
+use serde::{Deserialize, Serialize};
 
-/// How often the balancer checks an instance (`inter 300ms`). Looking more often sees trouble sooner, but is not one
-/// more check.
-const CHECK_INTERVAL: Duration = Duration::from_millis(300);
+/// What a component asks of a group that is to count as healthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Criterion {
+    /// Checks in a row.
+    pub checks: u32,
+    /// Until when, in seconds.
+    pub seconds: u64,
+}
+
+impl Criterion {
+    /// The component's own.
+    pub fn of(fleet: &Fleet) -> Self {
+        Self { checks: fleet.healthy_checks, seconds: fleet.healthy_seconds }
+    }
+}
+
+impl Default for Criterion {
+    fn default() -> Self {
+        Self { checks: Fleet::HEALTHY_CHECKS, seconds: Fleet::HEALTHY_SECONDS }
+    }
+}
 
 /// Counts the checks in a row on which a group was wholly healthy.
 #[derive(Debug)]
 pub struct Stability {
     size: usize,
     needed: u32,
+    interval: Duration,
     in_a_row: u32,
     counted: Option<Duration>,
     on: BTreeSet<(String, u32)>,
 }
 
 impl Stability {
-    /// A group of `size` instances counts as healthy after `needed` checks.
-    pub fn new(size: u32, needed: u32) -> Self {
+    /// A group of `size` instances counts as healthy after `needed` checks. Looking more often than at the balancer's
+    /// `interval` sees trouble sooner, but is not one more check.
+    pub fn new(size: u32, needed: u32, interval: Duration) -> Self {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        Self { size, needed: needed.max(1), in_a_row: 0, counted: None, on: BTreeSet::new() }
+        Self { size, needed: needed.max(1), interval, in_a_row: 0, counted: None, on: BTreeSet::new() }
     }
 
     /// Looks at the group as it is at the time `at`; whether it counts as healthy now.
@@ -34,7 +56,7 @@ impl Stability {
             self.counted = None;
             self.on = on;
         }
-        let is_new_check = self.counted.is_none_or(|counted| at >= counted + CHECK_INTERVAL);
+        let is_new_check = self.counted.is_none_or(|counted| at >= counted + self.interval);
         if wholly_healthy(members, self.size) && is_new_check {
             self.in_a_row += 1;
             self.counted = Some(at);
@@ -79,54 +101,57 @@ mod tests {
         member(instance, 1, MemberHealth::Healthy)
     }
 
+    const INTERVAL: Duration = Duration::from_millis(600);
+
+    fn stability(size: u32, needed: u32) -> Stability {
+        Stability::new(size, needed, INTERVAL)
+    }
+
     /// Observes `readings` at the balancer's interval.
     fn observe(stability: &mut Stability, readings: &[Vec<Member>]) -> Vec<bool> {
-        let times = (0_u32..).map(|count| CHECK_INTERVAL * count);
+        let times = (0_u32..).map(|count| INTERVAL * count);
         times.zip(readings).map(|(at, members)| stability.observe(at, members)).collect()
     }
 
     #[test]
     fn three_checks_in_a_row_are_needed() {
         let reading = vec![healthy("a"), healthy("b")];
-        assert_eq!(
-            observe(&mut Stability::new(2, 3), &[reading.clone(), reading.clone(), reading]),
-            [false, false, true]
-        );
+        assert_eq!(observe(&mut stability(2, 3), &[reading.clone(), reading.clone(), reading]), [false, false, true]);
     }
 
     #[test]
     fn looking_twice_at_one_check_counts_once() {
-        let mut stability = Stability::new(1, 2);
+        let mut stability = stability(1, 2);
         let reading = [healthy("a")];
         assert!(!stability.observe(Duration::ZERO, &reading));
-        assert!(!stability.observe(Duration::from_millis(150), &reading));
-        assert!(stability.observe(Duration::from_millis(300), &reading));
+        assert!(!stability.observe(INTERVAL - Duration::from_millis(1), &reading));
+        assert!(stability.observe(INTERVAL, &reading));
     }
 
     #[test]
     fn an_unhealthy_reading_begins_the_count_again() {
         let (good, bad) = (vec![healthy("a")], vec![member("a", 1, MemberHealth::Unhealthy)]);
         let readings = [good.clone(), bad, good.clone(), good];
-        assert_eq!(observe(&mut Stability::new(1, 2), &readings), [false, false, false, true]);
+        assert_eq!(observe(&mut stability(1, 2), &readings), [false, false, false, true]);
     }
 
     #[test]
     fn a_restart_begins_the_count_again() {
         let restarted = vec![member("a", 2, MemberHealth::Healthy)];
         let readings = [vec![healthy("a")], restarted.clone(), restarted];
-        assert_eq!(observe(&mut Stability::new(1, 2), &readings), [false, false, true]);
+        assert_eq!(observe(&mut stability(1, 2), &readings), [false, false, true]);
     }
 
     #[test]
     fn another_instance_in_its_place_begins_the_count_again() {
         let readings = [vec![healthy("a"), healthy("b")], vec![healthy("a"), healthy("c")]];
-        assert_eq!(observe(&mut Stability::new(2, 2), &readings), [false, false]);
+        assert_eq!(observe(&mut stability(2, 2), &readings), [false, false]);
     }
 
     #[test]
     fn an_empty_or_incomplete_group_never_passes() {
-        assert_eq!(observe(&mut Stability::new(0, 1), &[vec![], vec![]]), [false, false]);
-        assert_eq!(observe(&mut Stability::new(2, 1), &[vec![healthy("a")]]), [false]);
+        assert_eq!(observe(&mut stability(0, 1), &[vec![], vec![]]), [false, false]);
+        assert_eq!(observe(&mut stability(2, 1), &[vec![healthy("a")]]), [false]);
     }
 
     #[test]

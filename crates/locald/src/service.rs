@@ -4,23 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
 use provider::local::api::{GroupRecord, Owner, Place, ServiceRecord, read_json, write_json};
 use provider::{Group, GroupSpec, LaunchSpec, Member, MemberHealth, ServiceSpec};
-use tokio::time::{Instant, sleep};
 
 use crate::balancer::{self, Runtime, Server};
 use crate::daemon::Daemon;
 use crate::instance::new_id;
 use crate::locald::{Locald, lock};
 use crate::network::balancer_addresses;
-
-/// How long open requests of a group without weight may take to run out.
-const DRAIN: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(50);
 
 /// A supervised service.
 pub struct Service {
@@ -193,18 +187,22 @@ impl Locald {
         self.converge(&service).await
     }
 
-    /// Removes a group that takes no traffic.
-    pub async fn destroy_group(&self, service: &str, group: &str) -> Result<()> {
+    /// Removes a group that takes no traffic, and returns how many requests it was still answering. How long to wait
+    /// for them is for the client to say.
+    pub async fn destroy_group(&self, service: &str, group: &str) -> Result<u64> {
         let service = self.service(service)?;
         let _changing = service.changing.lock().await;
-        let Some(record) = service.record().groups.get(group).cloned() else { return Ok(()) };
+        let Some(record) = service.record().groups.get(group).cloned() else { return Ok(0) };
         ensure!(
             record.group.weight == 0,
             "group {group} takes {} percent of the traffic: give it to another first",
             record.group.weight
         );
-        self.drained(&service, &record).await?;
-        self.remove_group(&service, group).await
+        let rows = service.runtime.servers().await?;
+        let its = rows.iter().filter(|row| record.members.contains(&row.server));
+        let open = its.filter_map(|row| row.open_requests).sum();
+        self.remove_group(&service, group).await?;
+        Ok(open)
     }
 
     /// Removes a service with all its groups, whatever traffic they take.
@@ -265,25 +263,6 @@ impl Locald {
             self.launch(id, &launch, owner).await?;
         }
         Ok(())
-    }
-
-    async fn drained(&self, service: &Service, record: &GroupRecord) -> Result<()> {
-        let deadline = Instant::now() + DRAIN;
-        loop {
-            let rows = service.runtime.servers().await?;
-            let open = rows.iter().filter(|row| record.members.contains(&row.server));
-            let open: u64 = open.filter_map(|row| row.open_requests).sum();
-            if open == 0 {
-                return Ok(());
-            }
-            let name = &record.group.spec.name;
-            ensure!(
-                Instant::now() < deadline,
-                "group {name} still answers {open} requests after {} s",
-                DRAIN.as_secs()
-            );
-            sleep(POLL).await;
-        }
     }
 
     async fn remove_group(&self, service: &Service, group: &str) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -35,8 +36,11 @@ pub struct Service {
     pub resolver: Option<SocketAddr>,
     /// Its groups by name, with what each was created as.
     pub groups: BTreeMap<String, Group>,
-    /// Whether the provider's processes run that should: false after a reboot of the host.
+    /// Whether the provider's own processes run that should: false after a reboot of the host. Instances may serve
+    /// without them.
     pub running: bool,
+    /// How far apart two readings of a healthy member are that rest on two checks of the balancer.
+    pub check_interval: Duration,
 }
 
 /// A group to be.
@@ -69,6 +73,8 @@ pub struct Group {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MemberHealth {
+    /// Nobody can be asked, for the provider's own processes do not run. Never counts as healthy.
+    Unknown,
     /// Not (yet) known to the balancer. Never counts as healthy.
     Absent,
     /// Known, and no answer yet that counts.
@@ -109,6 +115,9 @@ pub trait Fleets {
     /// All services. Read-only: starts nothing.
     async fn services(&self) -> Result<Vec<Service>>;
 
+    /// Names of all services that have a journal, also of those that have not been made. Read-only: starts nothing.
+    async fn journalled(&self) -> Result<Vec<String>>;
+
     /// Makes the service's balancer and DNS name, without instances.
     async fn create_service(&self, spec: &ServiceSpec) -> Result<Service>;
 
@@ -121,8 +130,9 @@ pub trait Fleets {
     /// Sets the share of traffic of every group named, in percent, all in one step.
     async fn set_weights(&self, service: &str, weights: &BTreeMap<String, u8>) -> Result<()>;
 
-    /// Takes a group with weight 0 and no open requests off the balancer and terminates its instances.
-    async fn destroy_group(&self, service: &str, group: &str) -> Result<()>;
+    /// Takes a group with weight 0 off the balancer and terminates its instances. It waits for no request: returns how
+    /// many were open and have been cut off.
+    async fn destroy_group(&self, service: &str, group: &str) -> Result<u64>;
 
     /// Destroys the service: its groups, balancer and DNS name.
     async fn destroy_service(&self, name: &str) -> Result<()>;

@@ -17,6 +17,7 @@ mod objects;
 
 use anyhow::{Result, bail};
 use cli::args::{ProviderArgs, ProviderName};
+use cli::narrate;
 
 pub use fleets::{Fleets, Group, GroupSpec, Member, MemberHealth, Service, ServiceSpec};
 pub use images::{
@@ -40,10 +41,13 @@ pub fn open(args: &ProviderArgs) -> Result<Provider> {
     }
 }
 
-/// Opens the provider that the command line chose, to look and not to change: `None` where it has no state.
+/// Opens the provider that the command line chose, to look and not to change: `None`, and a note, where it has no state.
 pub fn open_to_look(args: &ProviderArgs) -> Result<Option<Provider>> {
     match args.provider {
-        ProviderName::Local if !args.state_dir.exists() => Ok(None),
+        ProviderName::Local if !args.state_dir.exists() => {
+            narrate::note(&format!("there is no state in {}", args.state_dir.display()));
+            Ok(None)
+        }
         _ => open(args).map(Some),
     }
 }

@@ -11,9 +11,10 @@ use uuid::Uuid;
 use crate::health::{self, NotHealthy};
 use crate::journal::{self, Event, Kind, Rollout};
 use crate::request::Request;
+use crate::settle::{self, Settled};
 use crate::site::Site;
-use crate::stability::wholly_healthy;
-use crate::{names, preflight, settle, target, weights};
+use crate::stability::{Criterion, wholly_healthy};
+use crate::{names, preflight, target, weights};
 
 /// Launch the manifest's tested image as a new group and move the traffic to it.
 ///
@@ -40,12 +41,16 @@ async fn deploy<P: Fleets + Images>(provider: &P, request: &Request, force: bool
     let site = Site { provider, service: &request.service.name };
     let _lock = provider.lock_service(site.service).await?;
     preflight::same_service(&request.service, site.read().await?.as_ref())?;
+    preflight::nobody_elses(&request.service, &provider.services().await?)?;
     if let Err(refusal) = preflight::check(provider, request).await? {
         narrate::error(&refusal.to_string());
         return Ok(ExitCode::Verdict);
     }
     let wanted = (request.image.identity.value.as_str(), request.fleet.instances);
-    let unfinished = settle::earlier_run(&site, Some(wanted)).await?;
+    let unfinished = match settle::earlier_run(&site, Some(wanted)).await? {
+        Settled::GoesOn(rollout) => Some(rollout),
+        _ => None,
+    };
     start_again(&site, request).await?;
     if unfinished.is_none() && !force && serves_already(&site, request).await? {
         return Ok(ExitCode::Done);
@@ -71,7 +76,7 @@ async fn roll_out<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, request: &Re
     let service = site.create_service(&request.service).await?;
     let present = service.groups.get(&rollout.group).map(|present| present.spec.clone());
     site.create_group(&present.unwrap_or_else(|| request.group(rollout))).await?;
-    health::stable(site, &rollout.group, rollout.size, &request.fleet).await?;
+    health::stable(site, &rollout.group, rollout.size, rollout.healthy).await?;
     let reached = site.view().await?.weight(&rollout.group);
     for weights in weights::plan(&request.fleet.steps, &rollout.group, rollout.previous.as_deref(), reached) {
         site.shift(&weights, rollout.size).await?;
@@ -101,6 +106,7 @@ async fn begin<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Result<Rollo
         group: names::next_group(site.service, journal::last_group(&entries), &present),
         previous: carrying.first().map(|group| (*group).to_owned()),
         retain_seconds: request.fleet.retain_seconds,
+        healthy: Criterion::of(&request.fleet),
     };
     site.record(Event::Started(rollout.clone())).await?;
     Ok(rollout)
@@ -114,7 +120,7 @@ async fn start_again<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Result
     narrate::step(&format!("{}: starting it again", site.service));
     site.provider.repair().await?;
     let Some((group, size)) = sole_carrier(site.read().await?.as_ref()) else { return Ok(()) };
-    match health::stable(site, &group, size, &request.fleet).await {
+    match health::stable(site, &group, size, Criterion::of(&request.fleet)).await {
         Err(error) if error.is::<NotHealthy>() => narrate::note(&format!("{error}: it is replaced as it is")),
         other => other?,
     }

@@ -18,7 +18,10 @@ pub struct Args {
 
 /// Prints the services.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
-    let services = provider::dispatch!(provider::open(provider)?, provider => provider.services().await?);
+    let services = match provider::open_to_look(provider)? {
+        Some(opened) => provider::dispatch!(opened, provider => provider.services().await?),
+        None => Vec::new(),
+    };
     if args.json {
         println!("{:#}", json!({"services": services.iter().map(document).collect::<Vec<_>>()}));
     } else if services.is_empty() {

@@ -8,20 +8,22 @@ use manifest::{Deployment, Identity, Stamp};
 use provider::{Fleets, Group, Service};
 use uuid::Uuid;
 
+use crate::health::{self, NotHealthy};
 use crate::journal::{self, Event, Kind, Rollout};
 use crate::request::group_kind;
+use crate::settle::{self, Settled};
 use crate::site::Site;
 use crate::stability::wholly_healthy;
 use crate::target::{Named, Target};
-use crate::{settle, weights};
+use crate::weights;
 
-/// How long the group that loses the traffic is kept where its own deployment does not say.
+/// How long the group that loses the traffic is kept where no deployment says.
 const RETAIN_SECONDS: u64 = 3600;
 
 /// Give all traffic back to the group that was replaced last.
 ///
 /// It is one switch. The group that loses the traffic is kept as the other one was, so that a second rollback undoes
-/// the first. Prints the service's URL.
+/// the first. A deployment that did not end is taken back, and that is all. Prints the service's URL.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -38,23 +40,48 @@ async fn roll_back<P: Fleets>(provider: &P, named: &Named) -> Result<ExitCode> {
     let started = Timestamp::now();
     let site = Site { provider, service: &named.service };
     let _lock = provider.lock_service(site.service).await?;
-    settle::earlier_run(&site, None).await?;
-    let Some(service) = site.read().await? else { return Err(named.missing("rolling back").into()) };
-    let rollout = begin(&site, &service).await?;
-    site.record(Event::Started(rollout.clone())).await?;
-    site.switch(&weights::all(&rollout.group, rollout.previous.as_deref())).await?;
-    settle::complete(&site, &rollout).await?;
-    note_rollback(named, &service, &rollout, started)?;
-    narrate::step(&format!("{}: {} serves again", site.service, rollout.group));
+    let settled = settle::earlier_run(&site, None).await?;
+    let taken_back = matches!(&settled, Settled::TakenBack(rollout) if rollout.kind == Kind::Deploy);
+    let Some(service) = site.read().await? else {
+        // It was the service's first deployment: before it there was nothing.
+        return if taken_back { Ok(ExitCode::Done) } else { Err(named.missing("rolling back").into()) };
+    };
+    match settled {
+        _ if taken_back => narrate::step(&format!("{}: what served before serves again", site.service)),
+        Settled::Completed(rollout) if rollout.kind == Kind::Rollback => end(named, &service, &rollout, started)?,
+        _ => match switch(&site, &service).await {
+            Ok(rollout) => end(named, &service, &rollout, started)?,
+            Err(error) if error.is::<NotHealthy>() => {
+                narrate::error(&format!("{error}; the traffic stays where it is"));
+                return Ok(ExitCode::Verdict);
+            }
+            Err(error) => return Err(error),
+        },
+    }
     println!("{}", service.url);
     Ok(ExitCode::Done)
 }
 
-/// The switch to make, if there is a group to switch to and it is healthy.
+async fn switch<P: Fleets>(site: &Site<'_, P>, service: &Service) -> Result<Rollout> {
+    let rollout = begin(site, service).await?;
+    site.record(Event::Started(rollout.clone())).await?;
+    site.switch(&weights::all(&rollout.group, rollout.previous.as_deref())).await?;
+    settle::complete(site, &rollout).await?;
+    Ok(rollout)
+}
+
+fn end(named: &Named, service: &Service, rollout: &Rollout, started: Timestamp) -> Result<()> {
+    note_rollback(named, service, rollout, started)?;
+    narrate::step(&format!("{}: {} serves again", service.spec.name, rollout.group));
+    Ok(())
+}
+
+/// The switch to make, if there is a group to switch to. One that is not healthy at this moment has as long to become
+/// so as when it was deployed: it may have been started again just now.
 async fn begin<P: Fleets>(site: &Site<'_, P>, service: &Service) -> Result<Rollout> {
     let doing = format!("rolling back {}", site.service);
     if !service.running {
-        bail!("{doing}: its processes do not run (was the host restarted?); run `deployer repair` first");
+        bail!("{doing}: the provider's own processes do not all run; run `deployer repair` first");
     }
     let entries = site.entries().await?;
     let view = site.view().await?;
@@ -63,11 +90,10 @@ async fn begin<P: Fleets>(site: &Site<'_, P>, service: &Service) -> Result<Rollo
         let remedy = "deploy the image that is wanted with `deployer deploy`";
         return Err(BadInput::new(doing, "no replaced group is kept: none was, or its time is past", remedy).into());
     };
+    let last = journal::last_rollout(&entries);
+    let healthy = last.map(|rollout| rollout.healthy).unwrap_or_default();
     if !wholly_healthy(&group.members, usize::try_from(group.size)?) {
-        bail!(
-            "{doing}: the group {name} is not healthy, and the traffic stays where it is; see `deployer status`, or run \
-             `deployer repair`"
-        );
+        health::stable(site, name, group.size, healthy).await?;
     }
     Ok(Rollout {
         deployment: Uuid::new_v4().to_string(),
@@ -76,16 +102,9 @@ async fn begin<P: Fleets>(site: &Site<'_, P>, service: &Service) -> Result<Rollo
         size: group.size,
         group: name.clone(),
         previous: view.carrying().first().map(|group| (*group).to_owned()),
-        retain_seconds: retain_seconds(&entries),
+        retain_seconds: last.map_or(RETAIN_SECONDS, |rollout| rollout.retain_seconds),
+        healthy,
     })
-}
-
-fn retain_seconds(entries: &[journal::Entry]) -> u64 {
-    let seconds = entries.iter().rev().find_map(|entry| match &entry.event {
-        Event::Started(rollout) => Some(rollout.retain_seconds),
-        _ => None,
-    });
-    seconds.unwrap_or(RETAIN_SECONDS)
 }
 
 /// The manifest's deployment is what serves. It rests on an older image than the manifest has, and so becomes stale.

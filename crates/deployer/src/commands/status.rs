@@ -9,12 +9,14 @@ use cli::{ExitCode, narrate};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use jiff::Timestamp;
-use provider::{Fleets, Group, Member, Service};
+use provider::{Fleets, Group, InstanceState, Member, Service};
 use serde::Serialize;
 
 use crate::journal::{self, Unfinished};
 use crate::site::Site;
 use crate::target::{Named, Target};
+
+const READING: &str = "reading the status";
 
 /// Show a service: its groups, their instances, shares of traffic, health and open requests. Starts nothing.
 #[derive(Debug, clap::Args)]
@@ -56,17 +58,36 @@ struct GroupStatus {
     members: Vec<Member>,
 }
 
+impl Status {
+    /// What to say where the provider's own processes do not run: with them its instances may have ended, or serve on.
+    fn what_does_not_run(&self) -> Option<String> {
+        if self.running {
+            return None;
+        }
+        let members = self.groups.iter().flat_map(|group| &group.members);
+        let size: u32 = self.groups.iter().map(|group| group.size).sum();
+        Some(match members.filter(|member| member.state == InstanceState::Running).count() {
+            0 => "nothing of it runs (was the host restarted?): `deployer repair` starts it again".to_owned(),
+            run => format!(
+                "{run} of its {size} instances run, but the provider's own processes do not all: nobody watches the \
+                 instances, and none that ends is started again; `deployer repair` mends that"
+            ),
+        })
+    }
+}
+
 /// Reads the service, and prints it.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
     let named = args.target.resolve()?;
-    let status = provider::dispatch!(provider::open(provider)?, provider => read(&provider, &named).await?);
+    let Some(opened) = provider::open_to_look(provider)? else { return Err(named.missing(READING).into()) };
+    let status = provider::dispatch!(opened, provider => read(&provider, &named).await?);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&status)?);
     } else {
         println!("{}  {}  ({})\n{}", status.service, status.url, status.dns, table(&status));
     }
-    if !status.running {
-        narrate::note("its processes do not run (was the host restarted?): `deployer repair` starts them again");
+    if let Some(note) = status.what_does_not_run() {
+        narrate::note(&note);
     }
     if let Some(unfinished) = &status.unfinished {
         narrate::note(&format!("{unfinished}: if no deployer runs, `deployer repair` puts it in order"));
@@ -76,12 +97,11 @@ pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
 
 async fn read<P: Fleets>(provider: &P, named: &Named) -> Result<Status> {
     let site = Site { provider, service: &named.service };
-    let Some(service) = site.read().await? else { return Err(named.missing("reading the status").into()) };
+    let Some(service) = site.read().await? else { return Err(named.missing(READING).into()) };
     let entries = site.entries().await?;
-    let Service { spec, url, resolver, groups, running } = service;
-    // Where nothing runs there is nobody to ask for health.
+    let Service { spec, url, resolver, groups, running, .. } = service;
     let mut members = BTreeMap::new();
-    for group in groups.keys().filter(|_| running) {
+    for group in groups.keys() {
         members.insert(group.clone(), provider.members(site.service, group).await?);
     }
     let status = |(name, Group { spec, weight, created }): (String, Group)| GroupStatus {
@@ -122,7 +142,7 @@ fn table(status: &Status) -> Table {
         let traffic = format!("{} %", group.weight);
         let first = [role, group.image.clone(), traffic];
         if group.members.is_empty() {
-            table.add_row(first.iter().map(String::as_str).chain(["none of its instances runs"]));
+            table.add_row(first.iter().map(String::as_str).chain(["it has no instances"]));
         }
         let blank = [const { String::new() }; 3];
         for (number, member) in group.members.iter().enumerate() {
@@ -147,4 +167,47 @@ fn cells(member: &Member) -> [String; 7] {
         member.open_requests.to_string(),
         member.last_check.clone(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use provider::MemberHealth;
+
+    use super::*;
+
+    fn status(running: bool, states: &[InstanceState]) -> Status {
+        let member = |state: &InstanceState| Member {
+            instance: "i-0".to_owned(),
+            state: *state,
+            address: None,
+            starts: 1,
+            health: MemberHealth::Unknown,
+            open_requests: 0,
+            weight: 0,
+            last_check: String::new(),
+        };
+        let group = GroupStatus {
+            name: "hello-local-v000".to_owned(),
+            image: "img-0".to_owned(),
+            version: None,
+            size: 2,
+            weight: 100,
+            created: Timestamp::UNIX_EPOCH,
+            retained_until: None,
+            members: states.iter().map(member).collect(),
+        };
+        let (service, url, dns) = ("hello-local".to_owned(), String::new(), String::new());
+        Status { service, url, dns, resolver: None, running, unfinished: None, groups: vec![group] }
+    }
+
+    #[test]
+    fn instances_that_serve_unwatched_are_told_from_a_host_that_was_restarted() {
+        use InstanceState::{Pending, Running};
+        assert_eq!(status(true, &[Running, Running]).what_does_not_run(), None);
+        let note = |states: &[InstanceState]| status(false, states).what_does_not_run().unwrap();
+        let (unwatched, nothing) = (note(&[Running, Running]), note(&[Pending, Pending]));
+        assert!(unwatched.starts_with("2 of its 2 instances run"), "{unwatched}");
+        assert!(nothing.starts_with("nothing of it runs"), "{nothing}");
+        assert!([unwatched, nothing].iter().all(|note| note.contains("`deployer repair`")));
+    }
 }

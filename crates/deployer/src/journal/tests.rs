@@ -10,6 +10,7 @@ fn rollout(kind: Kind, group: &str, previous: Option<&str>) -> Rollout {
         group: group.to_owned(),
         previous: previous.map(str::to_owned),
         retain_seconds: 3600,
+        healthy: Criterion::default(),
     }
 }
 
@@ -149,6 +150,13 @@ fn entries_are_read_back_as_they_were_written() {
     let journal: Vec<_> = deployment(&success()).into_iter().chain(deployment(&failure())).collect();
     let values = journal.iter().map(|entry| serde_json::to_value(entry).unwrap()).collect();
     assert_eq!(parse(values).unwrap(), journal);
+}
+
+#[test]
+fn a_rollout_of_an_older_version_has_the_defaults() {
+    let mut value = serde_json::to_value(&deployment(&[])[0]).unwrap();
+    value.as_object_mut().unwrap().remove("healthy").unwrap();
+    assert_eq!(parse(vec![value]).unwrap(), deployment(&[])[..1]);
 }
 
 #[test]

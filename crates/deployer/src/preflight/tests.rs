@@ -75,22 +75,44 @@ fn an_image_that_is_gone_or_changed_is_bad_input() {
     assert!(message.contains("sha256:changed at the provider, and the manifest says sha256:content"), "{message}");
 }
 
-#[test]
-fn a_service_keeps_its_settings_while_it_serves() {
-    let asked = ServiceSpec {
+fn asked() -> ServiceSpec {
+    ServiceSpec {
         name: "hello-local".to_owned(),
         port: 8000,
         health: "/healthz".to_owned(),
         dns: "hello.kiln.internal".to_owned(),
         listen: None,
-    };
-    let service = |spec: ServiceSpec| Service {
+    }
+}
+
+/// The service that was made of it.
+fn service(spec: ServiceSpec) -> Service {
+    Service {
         spec: ServiceSpec { listen: Some(4711), ..spec },
         url: String::new(),
         resolver: None,
         groups: std::collections::BTreeMap::new(),
         running: true,
-    };
+        check_interval: std::time::Duration::from_secs(1),
+    }
+}
+
+#[test]
+fn another_services_name_and_port_are_not_taken() {
+    let named = |name: &str, dns: &str| ServiceSpec { name: name.to_owned(), dns: dns.to_owned(), ..asked() };
+    let present = [service(asked()), service(named("other-local", "other.kiln.internal"))];
+    assert!(nobody_elses(&asked(), &present).is_ok(), "its own are its own");
+    let live = named("hello-live", "hello.kiln.internal");
+    let message = nobody_elses(&live, &present).unwrap_err().to_string();
+    assert!(message.contains("`dns` hello.kiln.internal belongs to the service hello-local"), "{message}");
+    let live = ServiceSpec { listen: Some(4711), ..named("hello-live", "live.kiln.internal") };
+    let message = nobody_elses(&live, &present).unwrap_err().to_string();
+    assert!(message.contains("`listen` 4711 belongs to the service hello-local"), "{message}");
+}
+
+#[test]
+fn a_service_keeps_its_settings_while_it_serves() {
+    let asked = asked();
     let present = service(asked.clone());
     assert!(same_service(&asked, None).is_ok());
     assert!(same_service(&asked, Some(&present)).is_ok(), "a port that was chosen is kept");

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 
 use config::render;
 pub use process::{command, listen, servers};
+use provider::local::api::CHECK_PAUSE;
 pub use runtime::Runtime;
 pub use stat::Row;
 use weights::server_weights;
@@ -37,8 +38,9 @@ impl Server {
     /// With `rise 1` the first check decides, and until then it has no weight.
     fn keywords(&self) -> String {
         let Self { address, port, weight, .. } = self;
+        let pause = CHECK_PAUSE.as_millis();
         format!(
-            "{address}:{port} weight {weight} check inter 500ms fastinter 200ms downinter 100ms fall 2 rise 1 \
+            "{address}:{port} weight {weight} check inter {pause}ms fastinter 200ms downinter 100ms fall 2 rise 1 \
              pool-purge-delay 1s"
         )
     }

@@ -49,10 +49,12 @@ impl Runtime {
         Ok(())
     }
 
-    /// Forgets servers that are in maintenance and whose instances are gone.
+    /// Forgets servers that are in maintenance and whose instances are gone. A connection to one of them that was not
+    /// told so is closed.
     pub async fn forget(&self, wanted: &[Server]) -> Result<()> {
         let deadline = Instant::now() + FREE;
         for id in extra(wanted, &self.servers().await?) {
+            self.tell(&format!("shutdown sessions server {BACKEND}/{id}")).await?;
             let command = format!("del server {BACKEND}/{id}");
             while let Err(error) = self.tell(&command).await {
                 if Instant::now() > deadline {

@@ -52,7 +52,9 @@ impl Fixture {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let files = directory.path().join("images").join(IMAGE);
         fs::create_dir_all(&files).unwrap();
-        fs::hard_link(disk(), files.join("disk.raw")).unwrap();
+        // A copy, not a link: mount(8) would have tests that run at once share one loop device.
+        let copy = Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(disk());
+        copy.arg(files.join("disk.raw")).run().unwrap();
         let image = serde_json::json!({
             "id": IMAGE, "name": "test", "digest": {"kind": "sha256", "value": "00"}, "size": 0,
             "virtualization_type": "paravirtual", "created": "2026-01-01T00:00:00Z",
@@ -67,6 +69,13 @@ impl Fixture {
     /// The process recorded in a directory.
     pub fn process(&self, directory: &Path) -> ProcessId {
         read_json(&directory.join("process.json")).unwrap().unwrap()
+    }
+
+    /// Stops all processes of an instance: it still takes requests, and answers none.
+    pub fn freeze(&self, instance: &str) {
+        let group = Path::new(self.place.key()).join(instance).join("cgroup.freeze");
+        let roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(|root| Path::new(root).join(&group));
+        fs::write(roots.iter().find(|file| file.exists()).unwrap(), "1").unwrap();
     }
 
     /// Waits until locald has ended by itself, and looks for what it left.

@@ -30,6 +30,11 @@ async fn until_healthy(fixture: &Fixture, group: &str) {
     .await;
 }
 
+async fn open_requests(fixture: &Fixture, group: &str) -> u64 {
+    let members = fixture.local.members("hello", group).await.unwrap();
+    members.iter().map(|member| member.open_requests).sum()
+}
+
 /// Requests without a pause until it is told to stop: how many, and what went wrong.
 async fn load(url: String, stop: Arc<AtomicBool>, asked: Arc<AtomicU64>) -> Vec<String> {
     let client = reqwest::Client::new();
@@ -75,7 +80,8 @@ async fn a_group_replaces_another_without_a_failed_request_although_locald_is_ki
     assert!(refused.contains("takes 100 percent of the traffic"), "{refused}");
     let weights = [("hello-v000".to_owned(), 0), ("hello-v001".to_owned(), 100)];
     local.set_weights("hello", &weights.into()).await.unwrap();
-    local.destroy_group("hello", "hello-v000").await.unwrap();
+    until_async("the old group has answered", async || open_requests(&fixture, "hello-v000").await == 0).await;
+    assert_eq!(local.destroy_group("hello", "hello-v000").await.unwrap(), 0);
     let before = asked.load(Ordering::SeqCst);
     until_async("the new group answers", async || asked.load(Ordering::SeqCst) > before + 10).await;
 
@@ -84,6 +90,29 @@ async fn a_group_replaces_another_without_a_failed_request_although_locald_is_ki
     local.destroy_service("hello").await.unwrap();
     local.destroy_service("hello").await.unwrap();
     assert!(local.services().await.unwrap().is_empty());
+    fixture.nothing_is_left();
+}
+
+#[tokio::test]
+async fn a_request_without_an_end_does_not_keep_its_group() {
+    let fixture = Fixture::new();
+    let local = &fixture.local;
+    let url = local.create_service(&service(None)).await.unwrap().url;
+    local.create_group(&group("hello-v000")).await.unwrap();
+    until_healthy(&fixture, "hello-v000").await;
+    local.set_weights("hello", &[("hello-v000".to_owned(), 100)].into()).await.unwrap();
+    for member in local.members("hello", "hello-v000").await.unwrap() {
+        fixture.freeze(&member.instance);
+    }
+    // The balancer asks nobody else for an answer to a POST.
+    let asked = tokio::spawn(reqwest::Client::new().post(url).body("a question").send());
+    until_async("it is being answered", async || open_requests(&fixture, "hello-v000").await == 1).await;
+    local.set_weights("hello", &[("hello-v000".to_owned(), 0)].into()).await.unwrap();
+    assert_eq!(local.destroy_group("hello", "hello-v000").await.unwrap(), 1);
+    let answer = asked.await.unwrap();
+    assert!(answer.as_ref().map_or(true, |answer| answer.status().is_server_error()), "{answer:?}");
+    assert!(local.service("hello").await.unwrap().unwrap().groups.is_empty());
+    local.destroy_service("hello").await.unwrap();
     fixture.nothing_is_left();
 }
 

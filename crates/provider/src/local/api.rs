@@ -15,6 +15,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cli::process::ProcessId;
@@ -25,7 +26,13 @@ use sha2::{Digest, Sha256};
 use crate::{Group, Instance, LaunchSpec, Service, ServiceSpec};
 
 /// The version of this interface. A client that meets another one asks that locald to hand over.
-pub const API_VERSION: u32 = 1;
+pub const API_VERSION: u32 = 2;
+
+/// How long the balancer waits between two checks of a healthy instance.
+pub const CHECK_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a check of a healthy instance may take and still count as another one: the pause begins when it ends.
+const CHECK_DURATION: Duration = Duration::from_millis(100);
 
 /// What locald answers to `GET /hello`, in every version of the interface.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,6 +118,7 @@ impl ServiceRecord {
             resolver: Some(self.resolver),
             groups: self.groups.iter().map(|(name, record)| (name.clone(), record.group.clone())).collect(),
             running,
+            check_interval: CHECK_PAUSE + CHECK_DURATION,
         }
     }
 }

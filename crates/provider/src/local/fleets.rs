@@ -10,23 +10,32 @@ use cli::lock::Lock;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::Local;
 use super::api::{GroupRecord, Place, ServiceRecord, read_json};
 use super::locald::Locald;
+use super::{Local, images};
 use crate::{Fleets, Group, GroupSpec, Instances, Member, MemberHealth, Service, ServiceSpec};
 
 impl Fleets for Local {
     async fn service(&self, name: &str) -> Result<Option<Service>> {
         let place = self.place()?;
         let record: Option<ServiceRecord> = read_json(&place.service(name).join("service.json"))?;
-        Ok(record.map(|record| as_it_is(&place, &record)))
+        let Some(record) = record else { return Ok(None) };
+        Ok(Some(as_it_is(&place, &record, is_watched(&place).await?)))
     }
 
     async fn services(&self) -> Result<Vec<Service>> {
         let place = self.place()?;
-        let mut services: Vec<_> = place.service_records()?.iter().map(|record| as_it_is(&place, record)).collect();
+        let watched = is_watched(&place).await?;
+        let records = place.service_records()?;
+        let mut services: Vec<_> = records.iter().map(|record| as_it_is(&place, record, watched)).collect();
         services.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         Ok(services)
+    }
+
+    async fn journalled(&self) -> Result<Vec<String>> {
+        let mut names = images::names_in(&self.place()?.service(""))?;
+        names.retain(|name| self.journal_path(name).is_ok_and(|journal| journal.exists()));
+        Ok(names)
     }
 
     async fn create_service(&self, spec: &ServiceSpec) -> Result<Service> {
@@ -53,9 +62,9 @@ impl Fleets for Local {
         self.locald().await?.ask(Method::PUT, &format!("services/{service}/weights"), weights).await
     }
 
-    async fn destroy_group(&self, service: &str, group: &str) -> Result<()> {
+    async fn destroy_group(&self, service: &str, group: &str) -> Result<u64> {
         if self.service(service).await?.is_none_or(|service| !service.groups.contains_key(group)) {
-            return Ok(());
+            return Ok(0);
         }
         self.locald().await?.ask(Method::DELETE, &format!("services/{service}/groups/{group}"), &()).await
     }
@@ -122,7 +131,7 @@ impl Local {
                 state: instance.state,
                 address: instance.address,
                 starts: instance.starts,
-                health: MemberHealth::Absent,
+                health: MemberHealth::Unknown,
                 open_requests: 0,
                 weight: 0,
                 last_check: String::new(),
@@ -132,8 +141,13 @@ impl Local {
     }
 }
 
-fn as_it_is(place: &Place, record: &ServiceRecord) -> Service {
-    record.service(place.runs(&place.locald()) && place.runs(&place.service(&record.spec.name)))
+/// Whether there is a locald that can be asked: one of another version would have to hand over first.
+async fn is_watched(place: &Place) -> Result<bool> {
+    Ok(Locald::find(place).await?.is_some())
+}
+
+fn as_it_is(place: &Place, record: &ServiceRecord, watched: bool) -> Service {
+    record.service(watched && place.runs(&place.service(&record.spec.name)))
 }
 
 /// Length of what ends with a newline. A crash may have left half a line after that.
