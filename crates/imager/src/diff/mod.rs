@@ -2,6 +2,7 @@
 
 mod accounts;
 mod changes;
+mod configuration;
 mod model;
 mod owners;
 mod packages;
@@ -19,7 +20,7 @@ use anyhow::{Result, anyhow};
 use provider::{Images, RegisteredImage};
 
 pub(crate) use model::Document;
-use model::{Change, Difference, Files, ImageName, SCHEMA_VERSION};
+use model::{Change, Difference, ImageName, SCHEMA_VERSION};
 use tree::Tree;
 
 /// Compares the root file systems of two images.
@@ -42,8 +43,8 @@ fn compare(old: &Path, new: &Path, all_files: bool) -> Result<Difference> {
     let changes = changes::between(&old, &new)?;
     let mut packages = packages::between(&packages::installed(&old)?, &packages::installed(&new)?);
     let owners = owners::of(&changes, &old, &new)?;
-    let mut files = Files::default();
-    sorting::sort(&changes, &owners, &mut packages, &mut files, all_files);
+    let altered = configuration::altered(&changes, &new)?;
+    let files = sorting::sort(&changes, &owners, &altered, &mut packages, all_files);
     Ok(Difference {
         size: Change { from: old.used, to: new.used },
         packages,

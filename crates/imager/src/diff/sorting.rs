@@ -1,29 +1,35 @@
 //! Which changes are listed one by one, and which are counted.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use super::changes::{FileChange, Lone};
 use super::model::{ChangedFile, File, FileKind, Files, Group, Packages, Tally};
 use super::owners::Owners;
+use super::units::{PULLING_IN, SYSTEM};
 
 /// A directory that came or went with more things in it than this is one line.
 const LISTED: u64 = 20;
 
-/// Sorts the changes into `files`, and counts those of packages that came, went or moved with these.
+/// Returns what is to be listed, and counts the files of packages that came, went or moved with these.
+///
+/// Configuration that is not as its package has it (`altered`) is listed in any case.
 pub(super) fn sort(
     changes: &[FileChange],
     owners: &Owners,
+    altered: &HashSet<PathBuf>,
     packages: &mut Packages,
-    files: &mut Files,
     all_files: bool,
-) {
+) -> Files {
+    let mut files = Files::default();
     let mut tallies = tallies_of(packages);
     let mut groups: BTreeMap<&'static str, Tally> = BTreeMap::new();
     let (mut added, mut removed) = (Vec::new(), Vec::new());
     for change in changes {
         let owners = owners.get(change);
-        let explains = |owner: &&String| tallies.get(*owner).is_some_and(|(fate, _)| fate.explains(change));
+        let is_altered = altered.contains(&change.entry().path);
+        let explains =
+            |owner: &&String| tallies.get(*owner).is_some_and(|(fate, _)| !is_altered && fate.explains(change));
         let tally = match (owners.iter().find(explains), group_of(change)) {
             (Some(owner), _) => tallies.get_mut(owner).map(|(_, tally)| tally),
             (None, Some(group)) => Some(groups.entry(group).or_default()),
@@ -55,6 +61,7 @@ pub(super) fn sort(
     for package in packages.upgraded.iter_mut().chain(&mut packages.downgraded) {
         package.files = tallies[&package.name];
     }
+    files
 }
 
 /// What became of a package, and so which changes of its files need no line of their own.
@@ -101,6 +108,9 @@ fn group_of(change: &FileChange) -> Option<&'static str> {
         FileChange::Added(lone) | FileChange::Removed(lone) => lone.target.as_deref(),
         FileChange::Changed(_) => None,
     };
+    if is_unit_link(path) {
+        return Some("links of the units above");
+    }
     if target.is_some_and(|target| target.starts_with("/etc/alternatives")) {
         return Some("alternatives");
     }
@@ -133,6 +143,15 @@ fn group_of(change: &FileChange) -> Option<&'static str> {
         ("/etc/subgid-", "back-ups of account files"),
     ];
     PLACES.iter().find(|(place, _)| path.starts_with(Path::new(place))).map(|(_, group)| *group)
+}
+
+/// Whether it is one of the links by which a unit is enabled, or the directory of these.
+fn is_unit_link(path: &Path) -> bool {
+    let Ok(below) = path.strip_prefix(SYSTEM) else { return false };
+    below.components().next().is_some_and(|first| {
+        let first = first.as_os_str().to_string_lossy();
+        PULLING_IN.iter().any(|kind| first.ends_with(kind))
+    })
 }
 
 type Line<'a> = (&'a Lone<'a>, &'a FileChange<'a>, Option<&'a str>);

@@ -133,6 +133,22 @@ fn files_of_a_package_are_counted_under_it_unless_all_are_asked_for() {
 }
 
 #[test]
+fn configuration_that_is_not_its_packages_own_is_listed() {
+    let roots = Roots::new();
+    let web = stanza("web", "2.0").trim_end().to_owned()
+        // The digest of "listen 80\n".
+        + "\nConffiles:\n /etc/web.conf 7e197530fc990e0189b96e734f61baa1\n /etc/web.d d41d8cd98f00b204e9800998ecf8427e\n\n";
+    roots.write("new", "var/lib/dpkg/status", &(stanza("base", "1.0") + &web));
+    roots.write("new", "var/lib/dpkg/info/web.list", "/etc/web.conf\n/etc/web.d\n");
+    roots.write("new", "etc/web.conf", "listen 81\n");
+    roots.write("new", "etc/web.d", "");
+    let found = roots.compare(false);
+    assert_eq!(paths(&found.files.added), ["/etc/web.conf"]);
+    assert_eq!(found.files.added[0].package.as_deref(), Some("web"));
+    assert_eq!(found.packages.added[0].files.added, 1);
+}
+
+#[test]
 fn a_large_new_directory_is_one_line() {
     let roots = Roots::new();
     for number in 0..30 {

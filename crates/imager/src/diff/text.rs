@@ -169,7 +169,9 @@ fn file_row(file: &File) -> Vec<String> {
         (_, _, Some(target)) => format!("-> {target}"),
         _ => kind(file.file_type).to_owned(),
     };
-    vec![file.path.clone(), file.mode.clone(), file.owner.clone(), what, of_package(file.package.as_deref())]
+    // Every link has the same mode, which means nothing.
+    let what = if file.target.is_some() { what } else { format!("{} {}  {what}", file.mode, file.owner) };
+    vec![file.path.clone(), what, of_package(file.package.as_deref())]
 }
 
 fn changed_row(file: &ChangedFile) -> Vec<String> {

@@ -12,6 +12,9 @@ use super::tree::{Entry, Tree};
 /// Where the administrator's units and links are (systemd.unit(5)).
 pub(super) const SYSTEM: &str = "/etc/systemd/system";
 
+/// How directories end whose links let a unit pull in others (systemd.unit(5)).
+pub(super) const PULLING_IN: [&str; 3] = [".wants", ".requires", ".upholds"];
+
 /// What an image's systemd was told of its units.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
@@ -37,7 +40,7 @@ pub(super) fn pulled_in<'a>(tree: &'a Tree, directory: &'a str) -> impl Iterator
     let links = tree.below(Path::new(directory)).filter(|entry| entry.file_type == FileType::Symlink);
     links.filter_map(|link| {
         let by = link.path.parent()?.file_name()?.to_string_lossy();
-        let by = [".wants", ".requires", ".upholds"].iter().find_map(|kind| by.strip_suffix(kind))?;
+        let by = PULLING_IN.iter().find_map(|kind| by.strip_suffix(kind))?;
         Some(EnabledUnit { unit: name(link), by: by.to_owned() })
     })
 }
