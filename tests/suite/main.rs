@@ -6,6 +6,7 @@
 mod bad_templates;
 mod baked;
 mod deployer;
+mod diff;
 mod imager;
 mod pipeline;
 mod rig;
