@@ -1,5 +1,7 @@
 //! `imager diff`
 
+use std::io::{self, Write};
+
 use anyhow::{Context, Result};
 use cli::{BadInput, ExitCode};
 use provider::{Images, RegisteredImage};
@@ -34,12 +36,12 @@ pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode>
         [new, ..] => to_source(provider, &super::find(provider, new).await?, args.all_files).await?,
         [] => return Ok(ExitCode::Usage),
     };
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&document)?);
-    } else {
-        println!("{document}");
+    let shown = if args.json { serde_json::to_string_pretty(&document)? } else { document.to_string() };
+    match writeln!(io::stdout(), "{shown}") {
+        // Who has seen enough of a long diff may stop reading.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("printing the diff"),
+        _ => Ok(ExitCode::Done),
     }
-    Ok(ExitCode::Done)
 }
 
 /// Puts the diff to its source image beside a new image. A source image that is gone leaves nothing to compare.
