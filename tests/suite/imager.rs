@@ -12,7 +12,7 @@ fn template(provisioners: &str) -> String {
     format!(
         r#"{{ "variables": {{ "token": "open sesame" }}, "sensitive-variables": ["token"],
   "builders": [{{ "name": "b", "type": "amazon-chroot", "source_ami": "bookworm", "ami_name": "image-b",
-                  "force_deregister": true }}],
+                  "force_deregister": true, "isolation": "chroot" }}],
   "provisioners": [{provisioners}] }}"#
     )
 }

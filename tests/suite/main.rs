@@ -8,6 +8,7 @@ mod baked;
 mod deployer;
 mod diff;
 mod imager;
+mod isolation;
 mod pipeline;
 mod rig;
 mod tester;

@@ -28,6 +28,7 @@ pub const TOOLS: &[Tool] = &[
     tool("mount", "mount", "provisioning sessions"),
     tool("ansible-playbook", "ansible-core", "provisioning images that have no Ansible inside"),
     tool("systemd-nspawn", "systemd-container", "booting instances"),
+    tool("slirp4netns", "slirp4netns", "a network of its own for a build that boots its volume"),
     tool("ip", "iproute2", "the fleet's network"),
     tool("dnsmasq", "dnsmasq-base", "the fleet's DHCP and DNS"),
     tool("haproxy", "haproxy", "balancing"),

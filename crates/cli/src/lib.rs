@@ -9,6 +9,7 @@
 
 pub mod args;
 mod bad_input;
+pub mod cgroup;
 mod command;
 mod exit;
 pub mod host;

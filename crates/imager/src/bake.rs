@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use cli::{interrupt, narrate};
-use manifest::{LeftOverProcess, ProvisionedStep};
+use manifest::{Isolation, LeftOverProcess, ProvisionedStep};
 use provider::{Attachment, Images, VolumeRecord, VolumeSpec};
 
 use crate::chroot::Chroot;
@@ -125,9 +125,19 @@ fn enter<'a>(plan: &Plan, session: &'a Session, device: &Attachment, scratch: &P
         Chroot::mount_root(session, &device.device, &path, &options.mount_options, &plan.builder, &plan.secrets)?;
     shell_commands(plan, session, &options.post_mount_commands, &device.device, &path)?;
     say(plan, "Mounting additional paths within the chroot...");
-    chroot.mount_extra(&options.chroot_mounts)?;
+    let booted = plan.isolation == Isolation::Boot;
+    let mounts = options.chroot_mounts.iter().filter(|mount| !(booted && mount.is_kernels()));
+    chroot.mount_extra(mounts)?;
     say(plan, "Copying files from host to chroot...");
-    chroot.copy_files(&options.copy_files)?;
+    let files = options.copy_files.iter().filter(|file| !(booted && *file == "/etc/resolv.conf"));
+    chroot.copy_files(files)?;
+    match plan.isolation {
+        Isolation::Chroot => chroot.forbid_services()?,
+        Isolation::Boot => {
+            say(plan, "Booting the volume's own system...");
+            chroot.boot(scratch)?;
+        }
+    }
     Ok(chroot)
 }
 

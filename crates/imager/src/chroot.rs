@@ -4,16 +4,15 @@ use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use cli::Command;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
-use crate::session::{LeftOver, Session};
+use crate::isolation::{self, Booted, Directory, Inside, LeftOver};
+use crate::session::Session;
 use crate::template::Mount;
 
 /// Keeps package scripts from starting daemons: 101 is "action forbidden by policy" in invoke-rc.d(8).
@@ -28,11 +27,12 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("USER", "root"),
 ];
 
-/// A mounted volume that commands can be chrooted into.
+/// A mounted volume that commands can be run in: chrooted, or in its own system where that is booted.
 pub(crate) struct Chroot<'a> {
     session: &'a Session,
     root: PathBuf,
     mounted: Vec<PathBuf>,
+    booted: Option<Booted>,
     put_in: Vec<PutIn>,
     /// Name of the builder, for what is shown.
     label: String,
@@ -69,6 +69,7 @@ impl<'a> Chroot<'a> {
             session,
             root: root.to_owned(),
             mounted: vec![root.to_owned()],
+            booted: None,
             put_in: Vec::new(),
             label: label.to_owned(),
             secrets: secrets.to_owned(),
@@ -78,7 +79,7 @@ impl<'a> Chroot<'a> {
     }
 
     /// Mounts further file systems inside the root.
-    pub(crate) fn mount_extra(&mut self, mounts: &[Mount]) -> Result<()> {
+    pub(crate) fn mount_extra<'m>(&mut self, mounts: impl IntoIterator<Item = &'m Mount>) -> Result<()> {
         for Mount { kind, source, target } in mounts {
             let target = self.root.join(target.strip_prefix("/").unwrap_or(target));
             let made = self.session.command("mkdir").arg("-p").arg(&target).run();
@@ -95,18 +96,30 @@ impl<'a> Chroot<'a> {
     }
 
     /// Copies files of the host to the same place inside, for the time of the build.
-    pub(crate) fn copy_files(&mut self, files: &[String]) -> Result<()> {
+    pub(crate) fn copy_files<'f>(&mut self, files: impl IntoIterator<Item = &'f String>) -> Result<()> {
         for file in files {
             let content = fs::read(file).with_context(|| format!("copying {file} into the chroot"))?;
             self.put_in(Path::new(file), &content, 0o644)?;
         }
+        Ok(())
+    }
+
+    /// Keeps packages that are installed from starting services.
+    pub(crate) fn forbid_services(&mut self) -> Result<()> {
         self.put_in(Path::new("/usr/sbin/policy-rc.d"), POLICY_RC_D, 0o755)
+    }
+
+    /// Boots the volume's own system: from here on commands run in it.
+    pub(crate) fn boot(&mut self, scratch: &Path) -> Result<()> {
+        self.put_in(Path::new("/etc/resolv.conf"), Booted::resolv_conf().as_bytes(), 0o644)?;
+        self.booted = Some(Booted::boot(self.session, &self.root, scratch, &self.label)?);
+        Ok(())
     }
 
     /// A program inside the root, with a clean environment.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let command =
-            self.session.enter(&[]).args(&self.without_sync).arg("chroot").arg(&self.root).arg(program).env_clear();
+        let words = self.words();
+        let command = Command::new(&words[0]).args(&words[1..]).arg(program).env_clear();
         let command = ENVIRONMENT.iter().fold(command, |command, (name, value)| command.env(name, value));
         let proxies = ["http_proxy", "https_proxy", "no_proxy"];
         let command = proxies.iter().fold(command, |command, name| match std::env::var_os(name) {
@@ -136,14 +149,27 @@ impl<'a> Chroot<'a> {
         cli::redact(text, &self.secrets)
     }
 
+    fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        match &self.booted {
+            Some(booted) => {
+                words.extend(self.without_sync.iter().cloned());
+                words.extend(booted.enter_words());
+            }
+            None => {
+                words.push("nsenter".to_owned());
+                words.extend(self.session.enter_arguments());
+                words.push("--".to_owned());
+                words.extend(self.without_sync.iter().cloned());
+                words.extend(["chroot".to_owned(), self.root.display().to_string()]);
+            }
+        }
+        words
+    }
+
     /// The words that bring any command into the root: what the Ansible connection runs.
     pub(crate) fn enter_words(&self) -> Vec<String> {
-        let mut words = vec!["nsenter".to_owned()];
-        words.extend(self.session.enter_arguments());
-        words.push("--".to_owned());
-        words.extend(self.without_sync.iter().cloned());
-        words.push("chroot".to_owned());
-        words.push(self.root.display().to_string());
+        let mut words = self.words();
         words.extend(["env", "-i"].map(str::to_owned));
         words.extend(ENVIRONMENT.iter().map(|(name, value)| format!("{name}={value}")));
         words
@@ -186,15 +212,17 @@ impl<'a> Chroot<'a> {
 
     /// Ends what a provisioner left running, and says what it was.
     pub(crate) fn end_left_over(&self) -> Result<Vec<LeftOver>> {
-        let left_over = self.session.left_over()?;
-        if !left_over.is_empty() {
-            self.session.kill(&left_over)?;
+        match &self.booted {
+            Some(booted) => isolation::end(|| Ok(booted.left_over())),
+            None => isolation::end(|| self.session.left_over()),
         }
-        Ok(left_over)
     }
 
     /// Takes out what was put in, puts back what stood there, discards unused blocks, and unmounts.
     pub(crate) fn clean_up(mut self) -> Result<()> {
+        if let Some(booted) = self.booted.take() {
+            booted.shut_down(self.session, &self.root, &self.label)?;
+        }
         while let Some(put_in) = self.put_in.pop() {
             self.take_out(&put_in).with_context(|| format!("putting back {}", put_in.path.display()))?;
         }
@@ -250,20 +278,16 @@ impl<'a> Chroot<'a> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             bail!("{} is not the path of a file", path.display());
         };
-        let relative = self.root.strip_prefix("/").unwrap_or(&self.root);
-        let root = File::open(self.session.root().join(relative))?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = openat2(&root, parent, flags, Mode::empty(), ResolveFlags::IN_ROOT)
-            .map_err(io::Error::from)
-            .with_context(|| format!("directory {} in the chroot", parent.display()))?;
-        let target = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
+        let directory = Inside::open(&self.session.path(&self.root))?.directory(parent)?;
+        let directory = directory.with_context(|| format!("there is no directory {}", parent.display()))?;
+        let target = directory.path().join(name);
         Ok(Place { _directory: directory, target, name: name.to_owned() })
     }
 }
 
 /// A place in a directory inside the root, reached through an open handle of that directory.
 struct Place {
-    _directory: OwnedFd,
+    _directory: Directory,
     target: PathBuf,
     name: OsString,
 }

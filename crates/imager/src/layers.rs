@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use manifest::Isolation;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -17,8 +18,8 @@ const FORMAT: u32 = 1;
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The key at the bottom: the source image and how its volume is set up.
-pub(crate) fn root_key(source_digest: &str, builder: &serde_json::Value) -> String {
-    key(&json!({ "format": FORMAT, "isolation": "chroot", "source": source_digest, "builder": builder }))
+pub(crate) fn root_key(source_digest: &str, isolation: Isolation, builder: &serde_json::Value) -> String {
+    key(&json!({ "format": FORMAT, "isolation": isolation, "source": source_digest, "builder": builder }))
 }
 
 /// The key of what a provisioner makes of its parent: its options, and every file that it can see.
@@ -80,11 +81,11 @@ mod tests {
 
     #[test]
     fn a_key_depends_on_everything_below_it() {
-        let root = root_key("digest", &json!({"a": 1}));
+        let root = root_key("digest", Isolation::Boot, &json!({"a": 1}));
         let next = |parent: &str, stage: &str| next_key(parent, "shell", &json!({"inline": ["true"]}), stage);
         assert_eq!(next(&root, "s"), next(&root, "s"));
         assert_ne!(next(&root, "s"), next(&root, "t"));
-        assert_ne!(next(&root, "s"), next(&root_key("other", &json!({"a": 1})), "s"));
+        assert_ne!(next(&root, "s"), next(&root_key("other", Isolation::Boot, &json!({"a": 1})), "s"));
     }
 
     #[test]

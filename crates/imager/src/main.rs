@@ -5,6 +5,7 @@ mod base;
 mod chroot;
 mod commands;
 mod diff;
+mod isolation;
 mod layers;
 mod plan;
 mod provisioners;

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use manifest::Identity;
+use cli::narrate;
+use manifest::{Identity, Isolation};
 use provider::{Images, RegisteredImage, SourceImage};
 
+use crate::isolation;
 use crate::layers;
 use crate::provisioners::{Attempts, Provisioner, Reading};
 use crate::recipe::Recipe;
@@ -18,6 +20,7 @@ pub(crate) struct Plan {
     pub(crate) options: Builder,
     pub(crate) source: RegisteredImage,
     pub(crate) virtualization_type: String,
+    pub(crate) isolation: Isolation,
     pub(crate) artifact: Option<Identity>,
     pub(crate) steps: Vec<Step>,
     root_key: String,
@@ -49,7 +52,12 @@ impl Plan {
         let virtualization_type =
             options.virtualization_type.clone().unwrap_or_else(|| source.virtualization_type.clone());
 
-        let root_key = layers::root_key(&source.digest.value, &content_options(&for_key, &virtualization_type));
+        let (isolation, reason) = isolation::decide(provider, options.isolation, &source).await?;
+        if let Some(reason) = reason {
+            narrate::note(&format!("{builder}: services will not start while it is provisioned: {reason}"));
+        }
+        let root_key =
+            layers::root_key(&source.digest.value, isolation, &content_options(&for_key, &virtualization_type));
         let mut steps = Vec::new();
         let mut parent = root_key.clone();
         let mut use_cache = use_cache;
@@ -66,6 +74,7 @@ impl Plan {
             options,
             source,
             virtualization_type,
+            isolation,
             artifact: recipe.artifact_identity.clone(),
             steps,
             root_key,

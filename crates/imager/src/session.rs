@@ -9,19 +9,23 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use anyhow::{Context, Result, bail};
-use cli::{Child, Command};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, wait};
+use cli::{Child, Command, cgroup};
+use rustix::process::{WaitOptions, wait};
 use signal_hook::consts::SIGCHLD;
 use signal_hook::iterator::Signals;
 
-/// How long a left-over process may take to end after SIGTERM, before SIGKILL.
-const GRACE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+use crate::isolation::{LeftOver, look_at};
+
+/// How the names of the control groups of sessions begin.
+const GROUPS: &str = "kiln-build-";
+/// How long processes may take to be gone after the kernel was told to end them.
+const GONE: Duration = Duration::from_secs(3);
 
 /// A session, which ends when this is dropped.
 pub(crate) struct Session {
@@ -31,16 +35,10 @@ pub(crate) struct Session {
     init: i32,
 }
 
-/// A process in the session that should not be there any more.
-pub(crate) struct LeftOver {
-    pid: i32,
-    pub(crate) name: String,
-    pub(crate) command_line: String,
-}
-
 impl Session {
     /// Starts a session.
     pub(crate) fn start() -> Result<Self> {
+        sweep()?;
         let this = std::env::current_exe().context("finding this program")?;
         let mut unshare = Command::new("unshare")
             .args(["--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--propagation", "private", "--"])
@@ -51,11 +49,7 @@ impl Session {
                 command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).process_group(0);
             })
             .spawn()?;
-        let mut line = String::new();
-        if let Some(stdout) = unshare.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line).context("starting the session")?;
-        }
-        match line.trim().parse() {
+        match read_line(&mut unshare)?.trim().parse() {
             Ok(init) => Ok(Self { unshare, init }),
             Err(_) => {
                 let _ = unshare.wait();
@@ -86,57 +80,54 @@ impl Session {
         format!("/proc/{}/root", self.init).into()
     }
 
+    /// A path of the session, as seen from outside.
+    pub(crate) fn path(&self, path: &Path) -> PathBuf {
+        self.root().join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// The control group of a system that is booted in the session; nobody has made it yet.
+    pub(crate) fn group(&self) -> PathBuf {
+        group(self.init)
+    }
+
     /// Everything that runs in the session apart from its first process.
     pub(crate) fn left_over(&self) -> Result<Vec<LeftOver>> {
         let namespace = fs::read_link(format!("/proc/{}/ns/pid", self.init)).context("looking into the session")?;
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-            let proc = |file: &str| format!("/proc/{pid}/{file}");
             // A process may end while we look; then it is not left over.
-            if pid == self.init || fs::read_link(proc("ns/pid")).ok().as_ref() != Some(&namespace) {
-                continue;
+            if pid != self.init && fs::read_link(format!("/proc/{pid}/ns/pid")).ok().as_ref() == Some(&namespace) {
+                found.extend(look_at(pid));
             }
-            let (Ok(name), Ok(command_line)) = (fs::read_to_string(proc("comm")), fs::read(proc("cmdline"))) else {
-                continue;
-            };
-            // A zombie has no command line; the session's first process is about to reap it.
-            if command_line.is_empty() {
-                continue;
-            }
-            let command_line = String::from_utf8_lossy(&command_line).trim_end_matches('\0').replace('\0', " ");
-            found.push(LeftOver { pid, name: name.trim_end().to_owned(), command_line });
         }
         Ok(found)
     }
+}
 
-    /// Ends everything that was left running: politely first, and for certain then.
-    pub(crate) fn kill(&self, left_over: &[LeftOver]) -> Result<()> {
-        let handles: Vec<_> = left_over
-            .iter()
-            .filter_map(|process| Pid::from_raw(process.pid))
-            .filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok().map(|handle| (pid, handle)))
-            .collect();
-        for signal in [Signal::TERM, Signal::KILL] {
-            for (pid, handle) in &handles {
-                let ended = |wait: &Timespec| {
-                    let mut ended = [PollFd::new(handle, PollFlags::IN)];
-                    poll(&mut ended, Some(wait)).is_ok_and(|count| count > 0)
-                };
-                if !ended(&Timespec { tv_sec: 0, tv_nsec: 0 }) {
-                    let _ = kill_process(*pid, signal);
-                    ended(&GRACE);
-                }
-            }
-        }
-        // What they started in the meantime, and what ignores everything but SIGKILL, is found by looking again.
-        for process in self.left_over()? {
-            if let Some(pid) = Pid::from_raw(process.pid) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
-        Ok(())
+/// The first line that a child prints.
+pub(crate) fn read_line(child: &mut Child) -> Result<String> {
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout).read_line(&mut line).context("starting the session")?;
     }
+    Ok(line)
+}
+
+/// The control group of the session whose first process is `init`.
+fn group(init: i32) -> PathBuf {
+    cgroup::hierarchy().join(format!("{GROUPS}{init}"))
+}
+
+/// Removes the groups of sessions whose first process was killed before it could do that.
+fn sweep() -> Result<()> {
+    for entry in fs::read_dir(cgroup::hierarchy()).into_iter().flatten().flatten() {
+        let owner = entry.file_name().to_str().and_then(|name| name.strip_prefix(GROUPS)?.parse::<i32>().ok());
+        if owner.is_some_and(|owner| !Path::new("/proc").join(owner.to_string()).exists()) {
+            cgroup::remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Session {
@@ -156,7 +147,8 @@ pub(crate) fn init() -> Result<()> {
     // then it looks at what the image has (ansible.module_utils.facts.system.service_mgr).
     rustix::thread::set_name(c"init").context("naming the session's first process")?;
     // Our /proc is still the host's, so this is our number there.
-    println!("{}", fs::read_link("/proc/self")?.display());
+    let this = fs::read_link("/proc/self")?.display().to_string();
+    println!("{this}");
     let mut children = Signals::new([SIGCHLD])?;
     thread::spawn(move || {
         for _ in children.forever() {
@@ -164,5 +156,14 @@ pub(crate) fn init() -> Result<()> {
         }
     });
     std::io::stdin().read_to_end(&mut Vec::new())?;
+    // All else goes with us; control groups do not.
+    let group = group(this.parse()?);
+    if group.exists() {
+        cgroup::kill(&group)?;
+        let asked = Instant::now();
+        while !cgroup::remove(&group)? && asked.elapsed() < GONE {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use cli::{Command, ExitCode};
+use cli::{Command, ExitCode, cgroup};
 use provider::RegisteredImage;
 use provider::local::api::{InstanceRecord, Place, read_json};
 use provider::local::root_range;
@@ -12,7 +12,6 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::become_kept::record;
-use crate::cgroup;
 use crate::network::{GATEWAY, Network};
 
 /// How often a mount is tried: an instance of the same image that ends at this moment can take the
@@ -38,7 +37,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let instance: InstanceRecord =
         read_json(&directory.join("instance.json"))?.with_context(|| format!("there is no instance {}", args.id))?;
     record(&directory)?;
-    cgroup::join(&cgroup::fleet(place.key()).join(&args.id))?;
+    cgroup::join(&cgroup::hierarchy().join(place.key()).join(&args.id))?;
     own_mounts()?;
     let root = mount_root(&place, &directory, &instance.instance.image)?;
     prepare(&root, &instance)?;

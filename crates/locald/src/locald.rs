@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
+use cli::cgroup;
 use provider::local::api::Place;
 use tokio::sync::OnceCell;
 
@@ -12,7 +13,7 @@ use crate::instance::Instance;
 use crate::network::Network;
 use crate::service::Service;
 use crate::tokens::Tokens;
-use crate::{cgroup, metadata, sweep};
+use crate::{metadata, sweep};
 
 /// All that one locald supervises.
 pub struct Locald {
@@ -96,7 +97,7 @@ impl Locald {
         if let Some(fleet) = self.fleet.get() {
             fleet.end().await?;
         }
-        cgroup::remove(&cgroup::fleet(self.place.key()))?;
+        cgroup::remove(&cgroup::hierarchy().join(self.place.key()))?;
         sweep::remove_empty_netns_directory();
         Ok(())
     }

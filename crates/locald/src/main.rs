@@ -8,7 +8,6 @@ mod api;
 mod balancer;
 mod become_instance;
 mod become_kept;
-mod cgroup;
 mod daemon;
 mod fleet;
 mod instance;

@@ -4,10 +4,10 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use cli::cgroup;
 use provider::local::api::Place;
 use rustix::mount::{UnmountFlags, unmount};
 
-use crate::cgroup;
 use crate::network::Network;
 
 /// How long processes may take to be gone after the kernel was told to end them.
@@ -20,7 +20,8 @@ pub fn sweep(place: &Place, network: &Network) -> Result<()> {
     for id in names_in(&place.state().join("instances")).iter().filter(|id| !recorded(id)) {
         remove_instance(place, network, id)?;
     }
-    for id in names_in(&cgroup::fleet(place.key())).iter().filter(|id| id.starts_with("i-") && !recorded(id)) {
+    for id in names_in(&cgroup::hierarchy().join(place.key())).iter().filter(|id| id.starts_with("i-") && !recorded(id))
+    {
         remove_instance(place, network, id)?;
     }
     for id in network.instances()?.iter().filter(|id| !recorded(id)) {
@@ -50,7 +51,7 @@ pub fn remove_instance(place: &Place, network: &Network, id: &str) -> Result<()>
 
 /// Ends every process of an instance and returns when they are gone.
 pub fn end_processes(place: &Place, id: &str) -> Result<()> {
-    let group = cgroup::fleet(place.key()).join(id);
+    let group = cgroup::hierarchy().join(place.key()).join(id);
     cgroup::kill(&group)?;
     let deadline = Instant::now() + GONE;
     while !cgroup::remove(&group)? {

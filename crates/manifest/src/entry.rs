@@ -94,8 +94,22 @@ pub struct Volume {
     /// Whether the image takes its name over from one that has it.
     #[serde(default)]
     pub force_deregister: bool,
+    /// What kept the provisioners apart from the host.
+    #[serde(default)]
+    pub isolation: Isolation,
     /// What each provisioner did, in order.
     pub provisioners: Vec<ProvisionedStep>,
+}
+
+/// What keeps a build's provisioners apart from the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// They run in the volume's root, and no service starts.
+    #[default]
+    Chroot,
+    /// They run in the volume's own system, booted in a container with a network of its own.
+    Boot,
 }
 
 /// What one provisioner did.

@@ -19,6 +19,7 @@ use cli::args::ProviderArgs;
 use cli::{BadInput, ExitCode};
 use provider::{Images, RegisteredImage, SourceImage};
 
+use crate::isolation::{CONTAINER, become_container};
 use crate::session;
 use crate::suppress_sync::{WITHOUT_SYNC, become_without_sync};
 
@@ -62,6 +63,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     // What a session runs of us is no command of a user's: its words are not ours to read.
     match words.first().and_then(|first| first.to_str()) {
         Some(session::INIT) => return session::init().map(|()| ExitCode::Done),
+        Some(CONTAINER) => return become_container(&words[1..]).map(|()| ExitCode::Done),
         Some(WITHOUT_SYNC) => return become_without_sync(&words[1..]).map(|()| ExitCode::Done),
         _ => {}
     }

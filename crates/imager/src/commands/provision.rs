@@ -104,6 +104,7 @@ fn entry<P: Images>(plan: &Plan, artifact: Identity, baked: Baked, started: Time
         virtualization_type: plan.virtualization_type.clone(),
         tags: plan.options.tags.clone(),
         force_deregister: plan.options.force_deregister,
+        isolation: plan.isolation,
         provisioners: baked.steps,
     }
 }

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cli::narrate;
+use manifest::Isolation;
+
+use crate::isolation;
 
 use super::{Content, Options, Values};
 
@@ -82,6 +85,8 @@ pub(crate) struct Builder {
     pub(crate) image_name: String,
     /// `hvm`, `paravirtual`, or as the source is.
     pub(crate) virtualization_type: Option<String>,
+    /// What keeps the provisioners apart from the host; `None` is whatever the volume and the host can do.
+    pub(crate) isolation: Option<Isolation>,
     /// Where the root is mounted; may name `.Device`.
     pub(crate) mount_path: Option<String>,
     /// Options of the root's mount.
@@ -106,6 +111,13 @@ pub(crate) struct Mount {
     pub(crate) kind: String,
     pub(crate) source: String,
     pub(crate) target: PathBuf,
+}
+
+impl Mount {
+    /// Whether a booted system has it by itself.
+    pub(crate) fn is_kernels(&self) -> bool {
+        ["/proc", "/sys", "/dev", "/run"].iter().any(|kernels| self.target.starts_with(kernels))
+    }
 }
 
 impl Builder {
@@ -163,6 +175,7 @@ impl Builder {
             virtualization_type,
             mount_path: options.string("mount_path")?,
             mount_options: options.strings("mount_options")?,
+            isolation: isolation(&mut options)?,
             chroot_mounts: chroot_mounts(&mut options)?,
             copy_files: if copies_given { copy_files } else { vec!["/etc/resolv.conf".into()] },
             pre_mount_commands: options.strings("pre_mount_commands")?,
@@ -195,6 +208,25 @@ fn only_default(options: &mut Options, name: &'static str, default: &str, remedy
             Err(options.fault(line, why, remedy).into())
         }
         _ => Ok(()),
+    }
+}
+
+fn isolation(options: &mut Options) -> Result<Option<Isolation>> {
+    let line = options.line_of("isolation");
+    match options.string("isolation")?.as_deref() {
+        None | Some("auto") => Ok(None),
+        Some("chroot") => Ok(Some(Isolation::Chroot)),
+        Some("boot") => match isolation::lacking() {
+            None => Ok(Some(Isolation::Boot)),
+            Some(lacking) => {
+                let why = format!("isolation 'boot' is not possible here: {lacking}");
+                Err(options.fault(line, why, "mend that, or use \"auto\" or \"chroot\"").into())
+            }
+        },
+        Some(other) => {
+            let why = format!("there is no isolation '{other}'");
+            Err(options.fault(line, why, "use chroot, boot or auto").into())
+        }
     }
 }
 

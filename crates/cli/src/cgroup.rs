@@ -1,8 +1,8 @@
-//! Control groups: one for each instance, by which all that runs in it can be found and ended.
+//! Control groups: one for each booted system, by which all that runs in it can be found and ended.
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use rustix::process::getpid;
@@ -17,9 +17,9 @@ pub fn is_hybrid() -> bool {
     !Path::new(PURE).join("cgroup.procs").exists()
 }
 
-/// The group of the fleet `key`: every instance's is in it.
-pub fn fleet(key: &str) -> PathBuf {
-    Path::new(if is_hybrid() { HYBRID } else { PURE }).join(key)
+/// Where the groups of version 2 are.
+pub fn hierarchy() -> &'static Path {
+    Path::new(if is_hybrid() { HYBRID } else { PURE })
 }
 
 /// Makes the group and moves this process into it.
@@ -53,4 +53,21 @@ pub fn remove(group: &Path) -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(false),
         Err(error) => Err(error).with_context(|| format!("removing the control group {}", group.display())),
     }
+}
+
+/// The processes in the group and below it whose group, named from there, is one that `wanted` takes.
+pub fn processes(group: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<i32> {
+    let mut found = Vec::new();
+    let mut groups = vec![group.to_owned()];
+    while let Some(next) = groups.pop() {
+        let below = fs::read_dir(&next).into_iter().flatten().flatten();
+        groups
+            .extend(below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()));
+        if wanted(next.strip_prefix(group).unwrap_or(&next)) {
+            // A group that went away in the meantime has none.
+            let pids = fs::read_to_string(next.join("cgroup.procs")).unwrap_or_default();
+            found.extend(pids.lines().filter_map(|pid| pid.parse::<i32>().ok()));
+        }
+    }
+    found
 }
