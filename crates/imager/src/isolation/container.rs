@@ -25,6 +25,8 @@ pub(super) const CONSOLE: &str = "console.log";
 const FILES: &[(&str, &str, &str)] = &[
     // The first file that matches wins: slirp4netns has configured the interface.
     ("network", "/run/systemd/network/00-kiln.network", "[Match]\nName=tap0\n\n[Link]\nUnmanaged=yes\n"),
+    // For when a provisioner makes /etc/resolv.conf lead to systemd-resolved, as installing that does.
+    ("resolver", "/run/systemd/resolved.conf.d/kiln.conf", "[Resolve]\nDNS=10.0.2.3\n"),
     ("journal", "/run/systemd/journald.conf.d/zz-kiln.conf", "[Journal]\nStorage=volatile\n"),
     // It would wait in vain for an interface that nobody manages.
     ("online", "/run/systemd/system/systemd-networkd-wait-online.service.d/kiln.conf", ONLINE),
