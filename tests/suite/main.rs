@@ -11,4 +11,5 @@ mod imager;
 mod isolation;
 mod pipeline;
 mod rig;
+mod templates;
 mod tester;

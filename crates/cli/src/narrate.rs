@@ -21,6 +21,7 @@ fn with_current<T>(use_it: impl FnOnce(&mut Option<ProgressBar>) -> T) -> T {
 }
 
 static MACHINE_READABLE: AtomicBool = AtomicBool::new(false);
+static WITHOUT_COLOUR: AtomicBool = AtomicBool::new(false);
 static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn line(kind: &str, text: &str) {
@@ -28,6 +29,7 @@ fn line(kind: &str, text: &str) {
         return machine("", "ui", &[kind, text]);
     }
     let text = without_secrets(text);
+    let text = if WITHOUT_COLOUR.load(Ordering::SeqCst) { plain(&text) } else { text };
     with_current(|current| match current {
         Some(bar) if !bar.is_hidden() => bar.println(text),
         // Nobody may be reading any more; that is no reason to stop working.
@@ -43,6 +45,21 @@ pub fn machine_readable() {
 /// Whether everything is told in Packer's format for machines. Then nothing else may go to stdout.
 pub fn is_machine_readable() -> bool {
     MACHINE_READABLE.load(Ordering::SeqCst)
+}
+
+/// From here on the colours that programs write into their lines are left out.
+pub fn without_colour() {
+    WITHOUT_COLOUR.store(true, Ordering::SeqCst);
+}
+
+/// A text without the sequences that choose colours (ECMA-48, SGR: ESC `[` … `m`).
+fn plain(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |plain, part| match part.split_once('m') {
+        Some((codes, rest)) if codes.chars().all(|c| c.is_ascii_digit() || c == ';') => plain + rest,
+        _ => plain + "\x1b[" + part,
+    })
 }
 
 /// From here on none of these texts is shown: `<sensitive>` stands in its place.
@@ -127,6 +144,11 @@ pub fn finish() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_colours_are_left_out() {
+        assert_eq!(plain("\x1b[0;32mok\x1b[0m: [default] \x1b[2K"), "ok: [default] \x1b[2K");
+    }
 
     #[test]
     fn a_line_for_machines_is_packers() {

@@ -1,6 +1,7 @@
 //! The sequence: from a plan to a provisioned volume.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -14,19 +15,38 @@ use crate::layers::MAX_AGE;
 use crate::plan::{Plan, Step};
 use crate::session::Session;
 
-/// Provisions the volumes of several builders side by side.
+/// Provisions the volumes of several builders side by side, at most `at_once` of them.
 ///
 /// A build spends its time in child processes that it waits for, so each has a thread of its own. One
 /// that fails does not keep the others from their volumes.
-pub(crate) fn bake_all(provider: &(impl Images + Sync), plans: &[Plan], scratch: &Path) -> Vec<Result<Baked>> {
-    let bake_one = &|plan| -> Result<Baked> {
+pub(crate) fn bake_all(
+    provider: &(impl Images + Sync),
+    plans: &[Plan],
+    scratch: &Path,
+    at_once: usize,
+) -> Vec<Result<Baked>> {
+    let bake_one = |plan| -> Result<Baked> {
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(bake(provider, plan, scratch))
     };
-    thread::scope(|scope| {
-        let running: Vec<_> = plans.iter().map(|plan| scope.spawn(move || bake_one(plan))).collect();
-        let ended = running.into_iter().map(thread::ScopedJoinHandle::join);
-        ended.map(|ended| ended.unwrap_or_else(|_| Err(anyhow!("the thread of a builder ended early")))).collect()
-    })
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut baked = Vec::new();
+        while let number = next.fetch_add(1, Ordering::Relaxed)
+            && let Some(plan) = plans.get(number)
+        {
+            baked.push((number, bake_one(plan)));
+        }
+        baked
+    };
+    let mut baked: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_once.min(plans.len())).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+    });
+    baked.sort_by_key(|(number, _)| *number);
+    let mut baked = baked.into_iter().peekable();
+    // A thread that ended early has lost what it made.
+    let lost = || Err(anyhow!("the thread of a builder ended early"));
+    (0..plans.len()).map(|number| baked.next_if(|(n, _)| *n == number).map_or_else(lost, |(_, baked)| baked)).collect()
 }
 
 /// A volume that holds what the plan asked for, and how it came to.
@@ -67,7 +87,12 @@ async fn bake(provider: &impl Images, plan: &Plan, scratch: &Path) -> Result<Bak
             }
             Ok(Progress::LayerAppeared) => provider.delete_volume(&volume.id).await?,
             Err(error) => {
-                provider.delete_volume(&volume.id).await?;
+                if plan.failure.keeps_volume() {
+                    let place = provider.scratch()?;
+                    narrate::note(&format!("the next run removes the volume {} from {}", volume.id, place.display()));
+                } else {
+                    provider.delete_volume(&volume.id).await?;
+                }
                 return Err(error.context(format!("builder '{}'", plan.builder)));
             }
         }
@@ -144,7 +169,7 @@ fn enter<'a>(plan: &Plan, session: &'a Session, device: &Attachment, scratch: &P
 fn run(plan: &Plan, step: &Step, chroot: &Chroot) -> Result<ProvisionedStep> {
     say(plan, &format!("Provisioning with {}...", step.kind));
     let started = Instant::now();
-    let ran = step.attempts.run(chroot, || step.provisioner.run(chroot, &step.stage));
+    let ran = step.attempts.run(chroot, &plan.failure, || step.provisioner.run(chroot, &step.stage));
     interrupt::check()?;
     // Looked for even if it failed: the volume has to be unmounted either way.
     let left_over = chroot.end_left_over()?;

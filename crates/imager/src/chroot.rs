@@ -30,6 +30,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 /// A mounted volume that commands can be run in: chrooted, or in its own system where that is booted.
 pub(crate) struct Chroot<'a> {
     session: &'a Session,
+    device: PathBuf,
     root: PathBuf,
     mounted: Vec<PathBuf>,
     booted: Option<Booted>,
@@ -67,6 +68,7 @@ impl<'a> Chroot<'a> {
         session.command("mount").args(options).arg(device).arg(root).run()?;
         Ok(Self {
             session,
+            device: device.to_owned(),
             root: root.to_owned(),
             mounted: vec![root.to_owned()],
             booted: None,
@@ -137,6 +139,22 @@ impl<'a> Chroot<'a> {
     /// From here on commands end at this moment.
     pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
         self.deadline.set(deadline);
+    }
+
+    /// The block device that is mounted.
+    pub(crate) fn device(&self) -> &Path {
+        &self.device
+    }
+
+    /// Where it is mounted, in the session.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A command outside the root, with the host's files and environment, that sees the mounted volume.
+    pub(crate) fn on_host(&self, directory: &Path, words: &[String]) -> Command {
+        let directory = format!("--wdns={}", directory.display());
+        self.shown(self.session.enter(&[&directory]).args(words))
     }
 
     /// Name of the builder, for what is shown.

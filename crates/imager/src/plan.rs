@@ -10,6 +10,8 @@ use provider::{Images, RegisteredImage, SourceImage};
 
 use crate::isolation;
 use crate::layers;
+use crate::on_error::Failure;
+use crate::post_processors::{self, PostProcessor};
 use crate::provisioners::{Attempts, Provisioner, Reading};
 use crate::recipe::Recipe;
 use crate::template::{Builder, Options, Template, Values};
@@ -25,6 +27,12 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     root_key: String,
     pub(crate) secrets: Vec<String>,
+    /// What is done with the image.
+    pub(crate) post_processors: Vec<PostProcessor>,
+    /// The builder's `region`, by which Packer's users know an image.
+    pub(crate) region: String,
+    /// What becomes of the volume if a provisioner fails.
+    pub(crate) failure: Failure,
 }
 
 /// A provisioner, staged, with the key of the layer that it leads to.
@@ -79,6 +87,9 @@ impl Plan {
             steps,
             root_key,
             secrets: template.secrets(),
+            post_processors: post_processors::read(template, builder, &values, &recipe.base)?,
+            region: values.fields.get("BuildRegion").cloned().unwrap_or_default(),
+            failure: Failure::default(),
         })
     }
 
@@ -97,6 +108,7 @@ impl Plan {
             let reading = Reading { values: &values, base: &recipe.base, artifact, only_checking: true };
             Provisioner::read(written, &reading)?;
         }
+        post_processors::read(template, builder, &values, &recipe.base)?;
         Ok(())
     }
 

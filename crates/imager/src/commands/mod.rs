@@ -10,6 +10,7 @@ mod layers;
 mod provision;
 mod remove;
 mod snapshot;
+mod validate;
 
 use std::ffi::OsString;
 
@@ -43,11 +44,13 @@ enum Command {
     Snapshot(snapshot::Args),
     /// Provision and snapshot.
     Build(provision::Args),
+    /// Say whether a template can be built.
+    Validate(validate::Args),
     /// List images.
     Images(images::Args),
     /// Show what changed between two images.
     Diff(diff::Args),
-    /// Show an image.
+    /// Show an image or a template.
     Inspect(inspect::Args),
     /// List layers, or remove old ones.
     Layers(layers::Args),
@@ -76,6 +79,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             Command::Provision(args) => provision::run(provider, &args).await,
             Command::Snapshot(args) => snapshot::run(provider, &args).await,
             Command::Build(args) => build::run(provider, &args).await,
+            Command::Validate(args) => validate::run(provider, &args).await,
             Command::Images(args) => images::run(provider, &args).await,
             Command::Diff(args) => diff::run(provider, &args).await,
             Command::Inspect(args) => inspect::run(provider, &args).await,
@@ -90,10 +94,28 @@ pub(crate) fn run() -> Result<ExitCode> {
 
 /// Packer's users write `-var`, `-only` and so on with one dash.
 fn long_form(argument: OsString) -> OsString {
-    const PACKERS: &[&str] = &["-var", "-var-file", "-only", "-except", "-force"];
+    const PACKERS: &[&str] = &[
+        "-var",
+        "-var-file",
+        "-only",
+        "-except",
+        "-force",
+        "-parallel-builds",
+        "-on-error",
+        "-machine-readable",
+        "-color",
+        "-syntax-only",
+    ];
     let text = argument.to_string_lossy();
     let name = text.split('=').next().unwrap_or_default();
     if PACKERS.contains(&name) { format!("-{text}").into() } else { argument }
+}
+
+/// Prints an id, unless stdout is for Packer's lines.
+fn print_id(id: &impl std::fmt::Display) {
+    if !cli::narrate::is_machine_readable() {
+        println!("{id}");
+    }
 }
 
 /// The image that the command line names.

@@ -1,15 +1,17 @@
 //! `imager provision`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use cli::args::ManifestArgs;
 use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
 use manifest::{Identity, Manifest, Stamp, Volume};
 use provider::Images;
+use tempfile::TempDir;
 
+use super::build;
 use crate::bake::{Baked, bake_all};
+use crate::on_error::{Failure, OnError};
 use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::template::{GivenVariables, Template};
@@ -18,9 +20,31 @@ use crate::template::{GivenVariables, Template};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The image template; without it, the one that the component names.
-    template: Option<PathBuf>,
+    pub(crate) template: Option<PathBuf>,
+    /// The manifest that this stage reads and adds its section to. `build TEMPLATE` needs none.
+    #[arg(long, value_name = "FILE", env = "KILN_MANIFEST")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// Do it again even if it is done already, and take over the image's name.
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
-    pub(crate) manifest: ManifestArgs,
+    pub(crate) chosen: Chosen,
+    /// Use no layer of an earlier run.
+    #[arg(long)]
+    no_cache: bool,
+    /// How many builders run at once; 0 is all of them.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    parallel_builds: usize,
+    /// What becomes of the volume when a provisioner fails.
+    #[arg(long, value_enum, default_value_t)]
+    on_error: OnError,
+    #[command(flatten)]
+    pub(crate) shown: Shown,
+}
+
+/// What a template is read with, and which of its builders are meant.
+#[derive(clap::Args)]
+pub(crate) struct Chosen {
     /// Set a user variable of the template.
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     var: Vec<(String, String)>,
@@ -29,13 +53,44 @@ pub(crate) struct Args {
     var_file: Vec<PathBuf>,
     /// Only these builders.
     #[arg(long, value_name = "BUILDER", value_delimiter = ',')]
-    pub(crate) only: Vec<String>,
+    only: Vec<String>,
     /// All builders but these.
     #[arg(long, value_name = "BUILDER", value_delimiter = ',')]
     except: Vec<String>,
-    /// Use no layer of an earlier run.
+}
+
+impl Chosen {
+    /// Reads the template and says which of its builders are meant.
+    pub(crate) fn read(&self, recipe: &Recipe) -> Result<(Template, Vec<String>)> {
+        let given =
+            GivenVariables { known: recipe.known_variables(), files: self.var_file.clone(), given: self.var.clone() };
+        let template = Template::load(&recipe.template, &recipe.base, &given)?;
+        narrate::keep_secret(template.secrets());
+        let builders = template.select(&self.only, &self.except)?;
+        Ok((template, builders))
+    }
+}
+
+/// How it is told what is going on.
+#[derive(clap::Args)]
+pub(crate) struct Shown {
+    /// Tell everything on stdout in the format of `packer -machine-readable`.
     #[arg(long)]
-    no_cache: bool,
+    machine_readable: bool,
+    /// Whether what is shown may have colours.
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = true)]
+    color: bool,
+}
+
+impl Shown {
+    pub(crate) fn begin(&self) {
+        if self.machine_readable {
+            narrate::machine_readable();
+        }
+        if !self.color {
+            narrate::without_colour();
+        }
+    }
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -43,55 +98,95 @@ fn variable(text: &str) -> Result<(String, String), String> {
     Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
-/// Provisions a volume for every builder and prints the volumes' ids.
-pub(crate) async fn run<P: Images + Sync>(provider: &P, args: &Args) -> Result<ExitCode> {
-    let started = Timestamp::now();
-    let scratch = tempfile::Builder::new().prefix("provision-").tempdir_in(provider.scratch()?)?;
-    let path = &args.manifest.manifest;
-    let recipe = Recipe::fetch(path, args.template.as_deref(), scratch.path()).await?;
-    let given =
-        GivenVariables { known: recipe.known_variables(), files: args.var_file.clone(), given: args.var.clone() };
-    let template = Template::load(&recipe.template, &recipe.base, &given)?;
-    if let Some(manifest) = &recipe.manifest {
-        check_deployed_builder(&template, manifest, args.template.is_some())?;
-    }
+/// What is to be built, read and checked before anything is created.
+pub(crate) struct Order {
+    started: Timestamp,
+    pub(crate) scratch: TempDir,
+    pub(crate) template: Template,
+    pub(crate) plans: Vec<Plan>,
+    at_once: usize,
+    _recipe: Recipe,
+}
 
-    // Everything is read and checked before anything is created.
-    let mut plans = Vec::new();
-    let use_cache = !args.no_cache && !args.manifest.force;
-    for builder in template.select(&args.only, &args.except)? {
-        plans.push(Plan::make(provider, &template, &builder, &recipe, scratch.path(), use_cache).await?);
-    }
-    let mut changed = false;
-    let mut failed = None;
-    for (plan, baked) in plans.iter().zip(bake_all(provider, &plans, scratch.path())) {
-        let baked = match baked {
-            Ok(baked) => baked,
-            Err(error) => {
-                if let Some(earlier) = failed.replace(error) {
-                    narrate::detail(&format!("{earlier:#}"));
-                }
-                continue;
+impl Order {
+    /// Reads it with the manifest at `manifest`, or from a template alone.
+    pub(crate) async fn read(provider: &impl Images, args: &Args, manifest: Option<&Path>) -> Result<Self> {
+        args.on_error.check()?;
+        let started = Timestamp::now();
+        let scratch = tempfile::Builder::new().prefix("provision-").tempdir_in(provider.scratch()?)?;
+        let recipe = match (manifest, &args.template) {
+            (None, Some(template)) => Recipe::alone(template)?,
+            (manifest, template) => {
+                let manifest = manifest.unwrap_or(Path::new(MANIFEST));
+                Recipe::fetch(manifest, template.as_deref(), scratch.path()).await?
             }
         };
-        changed |= !baked.reused;
-        let artifact = plan.artifact.clone().expect("a manifest was read, and it has an artifact");
-        let volume = entry::<P>(plan, artifact, baked, started);
-        println!("{}", volume.identity);
-        let mut replaced = None;
-        manifest::update(path, None, |manifest| replaced = put(manifest, plan, volume))?;
-        // Nothing rests on a volume that another has replaced: its image has the content by itself.
-        if let Some(replaced) = replaced {
-            provider.delete_volume(&replaced.value).await?;
+        let (template, builders) = args.chosen.read(&recipe)?;
+        if let Some(manifest) = &recipe.manifest {
+            check_deployed_builder(&template, manifest, args.template.is_some())?;
+        }
+        let mut plans = Vec::new();
+        let use_cache = !args.no_cache && !args.force;
+        for builder in builders {
+            let mut plan = Plan::make(provider, &template, &builder, &recipe, scratch.path(), use_cache).await?;
+            plan.failure = Failure::new(args.on_error);
+            plan.options.force_deregister |= args.force;
+            plans.push(plan);
+        }
+        let at_once = if args.parallel_builds == 0 { usize::MAX } else { args.parallel_builds };
+        Ok(Self { started, scratch, template, plans, at_once, _recipe: recipe })
+    }
+
+    /// Provisions the volumes, in the order of the plans.
+    pub(crate) fn bake(&self, provider: &(impl Images + Sync)) -> Vec<Result<Baked>> {
+        bake_all(provider, &self.plans, self.scratch.path(), self.at_once)
+    }
+}
+
+/// The manifest of the working directory.
+pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// Provisions a volume for every builder and prints the volumes' ids.
+pub(crate) async fn run<P: Images + Sync>(provider: &P, args: &Args) -> Result<ExitCode> {
+    args.shown.begin();
+    let path = args.manifest.as_deref().unwrap_or(Path::new(MANIFEST));
+    let order = Order::read(provider, args, Some(path)).await?;
+    let mut changed = false;
+    let mut failed = Vec::new();
+    for (plan, baked) in order.plans.iter().zip(order.bake(provider)) {
+        match baked {
+            Ok(baked) => {
+                changed |= !baked.reused;
+                store(provider, &order, plan, baked, path).await?;
+            }
+            Err(error) => failed.push((plan.builder.clone(), error)),
         }
     }
-    if let Some(error) = failed {
-        return Err(error);
-    }
+    build::fail(failed)?;
     if !changed {
         narrate::unchanged("every volume is there already");
     }
     Ok(ExitCode::Done)
+}
+
+/// Writes a volume into the manifest and prints its id.
+pub(crate) async fn store<P: Images>(
+    provider: &P,
+    order: &Order,
+    plan: &Plan,
+    baked: Baked,
+    path: &Path,
+) -> Result<()> {
+    let artifact = plan.artifact.clone().expect("a manifest was read, and it has an artifact");
+    let volume = entry::<P>(plan, artifact, baked, order.started);
+    super::print_id(&volume.identity);
+    let mut replaced = None;
+    manifest::update(path, None, |manifest| replaced = put(manifest, plan, volume))?;
+    // Nothing rests on a volume that another has replaced: its image has the content by itself.
+    if let Some(replaced) = replaced {
+        provider.delete_volume(&replaced.value).await?;
+    }
+    Ok(())
 }
 
 fn entry<P: Images>(plan: &Plan, artifact: Identity, baked: Baked, started: Timestamp) -> Volume {

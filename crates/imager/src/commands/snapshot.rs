@@ -45,12 +45,12 @@ pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode>
         if let Some(image) = known
             && provider.image(&image.identity.value).await?.is_some()
         {
-            println!("{}", image.identity);
+            super::print_id(&image.identity);
             continue;
         }
         changed = true;
         let image = snapshot(provider, builder, volume).await?;
-        println!("{}", image.identity);
+        super::print_id(&image.identity);
         manifest::update(path, None, |manifest| drop(manifest.images.insert(builder.clone(), image)))?;
     }
     if !changed {

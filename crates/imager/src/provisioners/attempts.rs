@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use cli::{interrupt, narrate};
 
+use super::breakpoint::{ask, say_how_to_look};
 use crate::chroot::Chroot;
+use crate::on_error::Failure;
 use crate::template::Options;
 
 /// How often a pause looks whether it is interrupted.
@@ -32,22 +34,34 @@ impl Attempts {
         })
     }
 
-    /// Runs a provisioner until it succeeds or was run often enough.
-    pub(crate) fn run(&self, chroot: &Chroot, provisioner: impl Fn() -> Result<()>) -> Result<()> {
+    /// Runs a provisioner until it succeeds, was run often enough, or nobody wants it run again.
+    pub(crate) fn run(&self, chroot: &Chroot, failure: &Failure, provisioner: impl Fn() -> Result<()>) -> Result<()> {
         let label = chroot.label();
         if !self.pause_before.is_zero() {
             narrate::detail(&format!("{label}: Pausing {:?} before the next provisioner...", self.pause_before));
             pause(self.pause_before)?;
         }
-        for retry in 1.. {
-            let Err(error) = self.once(chroot, &provisioner) else { break };
-            if retry > self.max_retries || interrupt::requested() {
+        let mut retries = 0;
+        while let Err(error) = self.once(chroot, &provisioner) {
+            if interrupt::requested() {
                 return Err(error);
             }
-            narrate::note(&format!("{label}: {error:#}"));
-            narrate::detail(&format!("{label}: Trying again: retry {retry} of {}", self.max_retries));
             // What the failed run left must not be in the way of the next.
             chroot.end_left_over()?;
+            if retries < self.max_retries {
+                retries += 1;
+                narrate::note(&format!("{label}: {error:#}"));
+                narrate::detail(&format!("{label}: Trying again: retry {retries} of {}", self.max_retries));
+                continue;
+            }
+            let runs_again = failure.runs_again(|question| {
+                narrate::note(&format!("{label}: {error:#}"));
+                say_how_to_look(chroot);
+                ask(question)
+            })?;
+            if !runs_again {
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -64,7 +78,7 @@ impl Attempts {
 }
 
 /// Lets time pass, as a template asks for it, until an interrupt.
-fn pause(time: Duration) -> Result<()> {
+pub(super) fn pause(time: Duration) -> Result<()> {
     let end = Instant::now() + time;
     while Instant::now() < end {
         interrupt::check()?;

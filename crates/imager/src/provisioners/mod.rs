@@ -3,11 +3,14 @@
 //! What a provisioner uses from the host it first copies into its stage, and it
 //! runs from there: the digest of the stage is then all that it can have seen.
 
-mod ansible_local;
+mod ansible;
 mod artifact;
 mod attempts;
+mod breakpoint;
 mod file;
+mod scripts;
 mod shell;
+mod shell_local;
 
 use std::path::{Path, PathBuf};
 
@@ -16,16 +19,21 @@ use cli::BadInput;
 
 pub(crate) use artifact::ArtifactFile;
 pub(crate) use attempts::Attempts;
+use scripts::Scripts;
+pub(crate) use shell_local::ShellLocal;
 
 use crate::chroot::Chroot;
 use crate::template::{DOING, Options, Values};
 
 /// A provisioner, ready to be staged.
 pub(crate) enum Provisioner {
-    Shell(shell::Shell),
-    File(file::FileUpload),
-    AnsibleLocal(ansible_local::AnsibleLocal),
+    Ansible(ansible::Ansible),
+    AnsibleLocal(ansible::AnsibleLocal),
     Artifact(artifact::InstallArtifact),
+    Breakpoint(breakpoint::Breakpoint),
+    File(file::FileCopy),
+    Shell(shell::Shell),
+    ShellLocal(ShellLocal),
 }
 
 /// What a provisioner is read with.
@@ -45,15 +53,18 @@ impl Provisioner {
     pub(crate) fn read(mut options: Options, reading: &Reading) -> Result<(String, Self)> {
         let line = options.line_of("type");
         let kind = options.required("type")?;
-        let mut options = options.called(format!("provisioner '{kind}'"));
+        let mut options = options.called(format!("provisioner '{kind}'")).of_kind(kind.as_str());
         let provisioner = match kind.as_str() {
-            "shell" => Self::Shell(shell::Shell::read(&mut options, reading)?),
-            "file" => Self::File(file::FileUpload::read(&mut options, reading)?),
-            "ansible-local" => Self::AnsibleLocal(ansible_local::AnsibleLocal::read(&mut options, reading)?),
+            "ansible" => Self::Ansible(ansible::Ansible::read(&mut options, reading)?),
+            "ansible-local" => Self::AnsibleLocal(ansible::AnsibleLocal::read(&mut options, reading)?),
             "artifact" => Self::Artifact(artifact::InstallArtifact::read(&options, reading)?),
+            "breakpoint" => Self::Breakpoint(breakpoint::Breakpoint::read(&mut options, reading)?),
+            "file" => Self::File(file::FileCopy::read(&mut options, reading)?),
+            "shell" => Self::Shell(shell::Shell::read(&mut options, reading)?),
+            "shell-local" => Self::ShellLocal(ShellLocal::read(&mut options, reading)?),
             other => {
                 let why = format!("there is no provisioner type '{other}'");
-                let remedy = "the types are shell, file, ansible-local and artifact";
+                let remedy = "the types are shell, shell-local, file, ansible, ansible-local, artifact and breakpoint";
                 return Err(options.fault(line, why, remedy).into());
             }
         };
@@ -61,39 +72,56 @@ impl Provisioner {
         Ok((kind, provisioner))
     }
 
-    /// Whether it is there for what it does outside the image: a layer cannot stand for that.
+    /// Whether it is there for what it does outside the image, or rests on what another has made there: a layer
+    /// cannot stand for that.
     pub(crate) fn acts_on_host(&self) -> bool {
-        false
+        match self {
+            Self::Breakpoint(_) | Self::ShellLocal(_) => true,
+            Self::File(file) => file.acts_on_host(),
+            _ => false,
+        }
     }
 
     /// Copies everything that it uses from the host into `stage`.
     pub(crate) fn stage(&self, stage: &Path) -> Result<()> {
         match self {
-            Self::Shell(shell) => shell.stage(stage),
-            Self::File(file) => file.stage(stage),
+            Self::Ansible(ansible) => ansible.stage(stage),
             Self::AnsibleLocal(ansible) => ansible.stage(stage),
             Self::Artifact(artifact) => artifact.stage(stage),
+            Self::Breakpoint(_) => Ok(()),
+            Self::File(file) => file.stage(stage),
+            Self::Shell(shell) => shell.stage(stage),
+            Self::ShellLocal(shell) => shell.stage(stage),
         }
     }
 
     /// Runs it, from its stage.
     pub(crate) fn run(&self, chroot: &Chroot, stage: &Path) -> Result<()> {
         match self {
-            Self::Shell(shell) => shell.run(chroot, stage),
-            Self::File(file) => file.run(chroot, stage),
+            Self::Ansible(ansible) => ansible.run(chroot, stage),
             Self::AnsibleLocal(ansible) => ansible.run(chroot, stage),
             Self::Artifact(artifact) => artifact.run(chroot, stage),
+            Self::Breakpoint(breakpoint) => breakpoint.run(chroot),
+            Self::File(file) => file.run(chroot, stage),
+            Self::Shell(shell) => shell.run(chroot, stage),
+            Self::ShellLocal(shell) => shell.run(chroot, stage),
         }
     }
 }
 
 impl Reading<'_> {
-    fn text(&self, options: &Options, name: &str, text: &str) -> Result<String> {
+    /// The directory at which relative paths start that are written to. A component's tree is a copy that goes
+    /// with the run.
+    pub(crate) fn outside(&self) -> Result<PathBuf> {
+        std::env::current_dir().context("finding the working directory")
+    }
+
+    pub(crate) fn text(&self, options: &Options, name: &str, text: &str) -> Result<String> {
         let line = options.line_of(name);
         self.values.interpolate(text).map_err(|why| options.fault(line, format!("{name}: {why}"), "mend it").into())
     }
 
-    fn string(&self, options: &mut Options, name: &'static str) -> Result<Option<String>> {
+    pub(crate) fn string(&self, options: &mut Options, name: &'static str) -> Result<Option<String>> {
         let line = options.line_of(name);
         let Some(text) = options.string(name)? else { return Ok(None) };
         let text = self.values.interpolate(&text);

@@ -1,108 +1,112 @@
 //! `shell`: commands and scripts, run inside the chroot.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use cli::narrate;
 
-use super::Reading;
+use super::attempts::pause;
+use super::{Reading, Scripts};
 use crate::chroot::Chroot;
 use crate::template::{Options, Values};
 
-/// Where a script stands while it runs.
-const REMOTE: &str = "/tmp/kiln-script.sh";
+/// Where a script stands while it runs, unless the template says otherwise.
+const FOLDER: &str = "/tmp";
+const FILE: &str = "kiln-script.sh";
+/// Where the variables stand while it runs.
+const VARIABLES: &str = "/tmp/kiln-variables.sh";
 
 pub(crate) struct Shell {
-    inline: Vec<String>,
-    shebang: String,
-    scripts: Vec<PathBuf>,
-    environment: Vec<String>,
+    scripts: Scripts,
     execute: String,
-    valid_exit_codes: Vec<i32>,
+    variables_in_file: bool,
+    remote: String,
+    skip_clean: bool,
+    pause_after: Duration,
+    /// Options that mean nothing where there is no connection that could break.
+    unused: Vec<&'static str>,
     values: Values,
 }
 
 impl Shell {
     pub(crate) fn read(options: &mut Options, reading: &Reading) -> Result<Self> {
-        let inline = reading.strings(options, "inline")?;
-        let mut scripts = reading.paths(options, "scripts")?;
-        scripts.extend(reading.path(options, "script")?);
-        if inline.is_empty() == scripts.is_empty() {
-            let why = "provisioner 'shell' needs either 'inline' or 'script' or 'scripts'";
-            return Err(options.fault(options.line(), why, "give one of them").into());
+        let scripts = Scripts::read(options, reading)?;
+        let variables_in_file = options.bool("use_env_var_file")?.unwrap_or(false);
+        let default = match variables_in_file {
+            true => "chmod +x {{.Path}}; . {{.EnvVarFile}} && {{.Path}}",
+            false => "chmod +x {{.Path}}; {{.Vars}} {{.Path}}",
+        };
+        let folder = reading.string(options, "remote_folder")?.unwrap_or_else(|| FOLDER.into());
+        let file = reading.string(options, "remote_file")?.unwrap_or_else(|| FILE.into());
+        let line = options.line_of("remote_path");
+        let remote = reading.string(options, "remote_path")?.unwrap_or_else(|| format!("{folder}/{file}"));
+        if !remote.starts_with('/') {
+            let why = format!("the script's place '{remote}' is not absolute");
+            return Err(options.fault(line, why, "begin it with '/'").into());
         }
-        let line = options.line_of("valid_exit_codes");
-        let codes = options.strings("valid_exit_codes")?.into_iter().map(|code| code.parse());
-        let mut valid_exit_codes: Vec<i32> = codes
-            .collect::<Result<_, _>>()
-            .map_err(|_| options.fault(line, "valid_exit_codes must be numbers", "write them as 0 to 255"))?;
-        if valid_exit_codes.is_empty() {
-            valid_exit_codes.push(0);
+        let mut unused = Vec::new();
+        if options.bool("expect_disconnect")?.is_some() {
+            unused.push("expect_disconnect");
         }
-        let line = options.line_of("environment_vars");
-        let environment = reading.strings(options, "environment_vars")?;
-        if let Some(wrong) = environment.iter().find(|variable| !variable.contains('=')) {
-            let why = format!("environment variable '{wrong}' has no '='");
-            return Err(options.fault(line, why, "write NAME=value").into());
+        if options.duration("start_retry_timeout")?.is_some() {
+            unused.push("start_retry_timeout");
         }
-        Ok(Self {
-            inline,
-            shebang: reading.string(options, "inline_shebang")?.unwrap_or_else(|| "/bin/sh -e".into()),
+        let shell = Self {
             scripts,
-            environment,
-            execute: options
-                .string("execute_command")?
-                .unwrap_or_else(|| "chmod +x {{.Path}}; {{.Vars}} {{.Path}}".into()),
-            valid_exit_codes,
+            execute: options.string("execute_command")?.unwrap_or_else(|| default.into()),
+            variables_in_file,
+            remote,
+            skip_clean: options.bool("skip_clean")?.unwrap_or(false),
+            pause_after: options.duration("pause_after")?.unwrap_or_default(),
+            unused,
             values: reading.values.clone(),
-        })
+        };
+        let line = options.line_of("execute_command");
+        match shell.command_line() {
+            Ok(_) => Ok(shell),
+            Err(why) => Err(options.fault(line, format!("execute_command: {why}"), "mend it").into()),
+        }
     }
 
     pub(crate) fn stage(&self, stage: &Path) -> Result<()> {
-        if !self.inline.is_empty() {
-            let script = format!("#!{}\n{}\n", self.shebang, self.inline.join("\n"));
-            fs::write(stage.join("000-inline.sh"), script)?;
-        }
-        for (number, script) in self.scripts.iter().enumerate() {
-            let name = script.file_name().unwrap_or_default().to_string_lossy();
-            let staged = stage.join(format!("{number:03}-{name}"));
-            fs::copy(script, &staged).with_context(|| format!("copying {}", script.display()))?;
-        }
-        Ok(())
+        self.scripts.stage(stage)
     }
 
     pub(crate) fn run(&self, chroot: &Chroot, stage: &Path) -> Result<()> {
-        let mut scripts: Vec<_> = fs::read_dir(stage)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-        scripts.sort();
-        for script in scripts {
-            fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-            chroot.upload(&script, REMOTE, 0o755)?;
-            let ended = chroot
-                .command("/bin/sh")
-                .args(["-c", &self.command_line()?])
-                .narrated()
-                .run_for(&self.valid_exit_codes);
-            chroot.remove(REMOTE)?;
+        if !self.unused.is_empty() {
+            let unused = self.unused.join(" and ");
+            narrate::note(&format!("{}: {unused}: there is no connection that could break", chroot.label()));
+        }
+        let line = self.command_line().map_err(anyhow::Error::msg)?;
+        for script in Scripts::staged(stage)? {
+            chroot.upload(&script, &self.remote, 0o755)?;
+            if self.variables_in_file {
+                let mut file = tempfile::NamedTempFile::new()?;
+                std::io::Write::write_all(&mut file, self.scripts.variables_file(&self.values).as_bytes())?;
+                chroot.upload(file.path(), VARIABLES, 0o600)?;
+            }
+            let run = chroot.command("/bin/sh").args(["-c", &line]).narrated();
+            let ended = run.run_for(&self.scripts.valid_exit_codes);
+            if !self.skip_clean {
+                chroot.remove(&self.remote)?;
+            }
+            if self.variables_in_file {
+                chroot.remove(VARIABLES)?;
+            }
             ended?;
         }
-        Ok(())
+        pause(self.pause_after)
     }
 
     /// The line that a shell *inside* runs: a variable in it means the image's, never the host's.
-    fn command_line(&self) -> Result<String> {
-        let mut variables = vec![
-            format!("PACKER_BUILD_NAME={}", shell_words::quote(&self.values.build_name)),
-            format!("PACKER_BUILDER_TYPE={}", shell_words::quote(&self.values.build_type)),
-        ];
-        for variable in &self.environment {
-            if let Some((name, value)) = variable.split_once('=') {
-                variables.push(format!("{name}={}", shell_words::quote(value)));
-            }
-        }
+    fn command_line(&self) -> Result<String, String> {
         let mut values = self.values.clone();
-        values.fields.insert("Path", REMOTE.into());
-        values.fields.insert("Vars", variables.join(" "));
-        values.interpolate(&self.execute).map_err(|why| anyhow::anyhow!("execute_command: {why}"))
+        values.fields.insert("Path", self.remote.clone());
+        if self.variables_in_file {
+            values.fields.insert("EnvVarFile", VARIABLES.into());
+        }
+        values.fields.insert("Vars", self.scripts.variables(&self.values));
+        values.interpolate(&self.execute)
     }
 }

@@ -38,7 +38,7 @@ impl Values {
         let mut result = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
-            let Some((inside, after)) = after.split_once("}}") else {
+            let Some((inside, after)) = closing(after).map(|end| (&after[..end], &after[end + 2..])) else {
                 return Err(format!("'{{{{' without '}}}}' in '{text}'"));
             };
             let trimmed = inside.trim_start_matches("- ").trim_end_matches(" -");
@@ -198,6 +198,27 @@ const FUNCTIONS: &[&str] = &[
     "clean_resource_name",
 ];
 
+/// Where the `}}` is that ends an action: one within a string does not.
+fn closing(text: &str) -> Option<usize> {
+    let mut within = None;
+    let mut escaped = false;
+    for (offset, c) in text.char_indices() {
+        match within {
+            None if text[offset..].starts_with("}}") => return Some(offset),
+            None if c == '`' || c == '"' => within = Some(c),
+            Some('"') if c == '\\' && !escaped => {
+                escaped = true;
+                continue;
+            }
+            Some(quote) if c == quote && !escaped => within = None,
+            _ => {}
+        }
+        escaped = false;
+    }
+    // An unfinished string is told by who reads what is inside.
+    text.find("}}").filter(|_| within.is_some())
+}
+
 /// What EC2 allows in an image's name; anything else becomes a dash.
 fn clean_resource_name(text: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "()[] ./-'@_".contains(c);
@@ -291,6 +312,7 @@ mod tests {
             ("{{split `a,b` `,` 1}}", "b"),
             ("{{clean_resource_name `a:b`}}", "a-b"),
             ("{{ `{{` }}", "{{"),
+            ("{{ `{{.Names}}` }} {{upper \"a}}\\\"\"}}", "{{.Names}} A}}\""),
         ] {
             assert_eq!(values().interpolate(text).as_deref(), Ok(expected), "{text}");
         }

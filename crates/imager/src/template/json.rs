@@ -60,7 +60,13 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Node> {
         allow_comments: false,
         allow_loose_object_property_names: false,
         allow_trailing_commas: false,
-        ..ParseOptions::default()
+        allow_missing_commas: false,
+        allow_single_quoted_strings: false,
+        allow_hexadecimal_numbers: false,
+        allow_unary_plus_numbers: false,
+        allow_bare_decimal_point_numbers: false,
+        allow_non_finite_numbers: false,
+        allow_extended_string_escapes: false,
     };
     let fault = |line: usize, why: String| {
         BadInput::new(DOING, why, "mend the JSON there (a template is strict JSON, in double quotes)")
@@ -183,6 +189,11 @@ impl Options {
     pub(crate) fn of_kind(mut self, kind: impl Into<String>) -> Self {
         self.kind = kind.into();
         self
+    }
+
+    /// What it is called in messages.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
     }
 
     /// Its type, if it has been read.

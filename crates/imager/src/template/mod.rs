@@ -37,7 +37,7 @@ pub(crate) struct Template {
 const BUILDER_TYPES: &[&str] = &["amazon-chroot", "chroot"];
 
 /// The post-processors that there are.
-const POST_PROCESSORS: &[&str] = &[];
+const POST_PROCESSORS: &[&str] = &["manifest", "shell-local"];
 
 /// The version of Packer whose templates these are: what `min_packer_version` is compared with.
 const PACKER: [u32; 3] = [1, 16, 0];
@@ -202,7 +202,7 @@ impl Template {
             source_tags: None,
             build_name: builder.to_owned(),
             build_type: self.builder_type(builder).to_owned(),
-            template_dir: self.path.parent().unwrap_or(Path::new(".")).display().to_string(),
+            template_dir: directory_of(&self.path),
             pwd: self.base.display().to_string(),
             now: self.now,
         }
@@ -214,6 +214,26 @@ impl Template {
             (name.clone(), if self.sensitive.contains(name) { "<sensitive>".to_owned() } else { value.clone() })
         };
         self.variables.iter().map(shown).collect()
+    }
+
+    /// The template as far as it can be filled in before a build, without sensitive values.
+    pub(crate) fn shown(&self, builders: &[String]) -> Result<serde_json::Value> {
+        let mut shown = serde_json::Map::new();
+        for builder in builders {
+            let values = self.without_secrets(&self.values(builder));
+            let of = |options: &Options| options.digestible(&values);
+            let mut described = self.builder(builder).map_or(serde_json::Value::Null, |options| of(&options));
+            described["type"] = self.builder_type(builder).into();
+            described["provisioners"] = self.provisioners(builder)?.iter().map(of).collect();
+            let post_processors = self.post_processors(builder)?.into_iter().flatten().map(|options| {
+                let mut described = of(&options);
+                described["type"] = options.kind().into();
+                described
+            });
+            described["post-processors"] = post_processors.collect();
+            shown.insert(builder.clone(), described);
+        }
+        Ok(serde_json::json!({ "variables": self.shown_variables(), "builders": shown }))
     }
 
     /// The same with a placeholder for every sensitive value: for layer keys, which must not hold secrets.
@@ -299,7 +319,7 @@ fn defaults(
         source_tags: None,
         build_name: String::new(),
         build_type: String::new(),
-        template_dir: root.file().parent().unwrap_or(Path::new(".")).display().to_string(),
+        template_dir: directory_of(root.file()),
         pwd: std::env::current_dir().unwrap_or_default().display().to_string(),
         now,
     };
@@ -327,6 +347,12 @@ fn defaults(
         open = later;
     }
     Ok(values.user)
+}
+
+/// The directory of a file, as an absolute path.
+fn directory_of(file: &Path) -> String {
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    absolute.parent().unwrap_or(Path::new("/")).display().to_string()
 }
 
 fn progressed(open: &[(String, (usize, Option<String>))], values: &Values) -> bool {

@@ -6,18 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cli::Command;
 
-use super::{Reading, copy_tree, tar_of};
+use super::super::{Reading, copy_tree, tar_of};
+use super::galaxy::Galaxy;
+use super::{COLLECTIONS, ROLES, host, host_version, stage_connection};
 use crate::chroot::Chroot;
 use crate::template::Options;
 
-/// Takes the place of Ansible's own connection `local`.
-const CONNECTION: &str = include_str!("connection_local.py");
-/// Directory of the connection plugin in the stage.
-const PLUGINS: &str = ".kiln-connection";
-/// Directory of roles in the stage, as in Packer.
-const ROLES: &str = "roles";
-/// Where Ansible keeps what it keeps in a home directory.
-const HOME: &str = ".kiln-home";
 /// The generated inventory.
 const INVENTORY: &str = ".kiln-inventory";
 
@@ -30,7 +24,10 @@ pub(crate) struct AnsibleLocal {
     inventory_groups: Vec<String>,
     extra_arguments: Vec<String>,
     command: String,
+    galaxy: Option<Galaxy>,
     staging_directory: String,
+    /// Whether the staging directory stays in the image.
+    keep_staged: bool,
     build_name: String,
     build_type: String,
     /// The host's Ansible: another version may do other things.
@@ -39,15 +36,6 @@ pub(crate) struct AnsibleLocal {
 
 impl AnsibleLocal {
     pub(crate) fn read(options: &mut Options, reading: &Reading) -> Result<Self> {
-        for name in ["galaxy_file", "galaxy_command", "galaxy_roles_path", "galaxy_collections_path"] {
-            let line = options.line_of(name);
-            if options.node(name).is_some() {
-                let why = format!("'{name}' is not supported");
-                return Err(options
-                    .fault(line, why, "put the roles beside the playbook and name them in role_paths")
-                    .into());
-            }
-        }
         let mut playbooks = reading.paths(options, "playbook_files")?;
         let single = reading.path(options, "playbook_file")?;
         if playbooks.is_empty() == single.is_none() {
@@ -57,7 +45,8 @@ impl AnsibleLocal {
         playbooks.extend(single);
         let mut copies = Vec::new();
         let named = |path: &Path| PathBuf::from(path.file_name().unwrap_or_default());
-        for (name, below) in [("role_paths", ROLES), ("collection_paths", "collections"), ("playbook_paths", "")] {
+        for (name, below) in [("role_paths", ROLES), ("collection_paths", COLLECTIONS), ("playbook_paths", "playbooks")]
+        {
             for path in reading.paths(options, name)? {
                 let to = Path::new(below).join(named(&path));
                 copies.push((path, to));
@@ -66,7 +55,10 @@ impl AnsibleLocal {
         for (name, to) in [("group_vars", "group_vars"), ("host_vars", "host_vars")] {
             copies.extend(reading.path(options, name)?.map(|path| (path, PathBuf::from(to))));
         }
-        options.bool("clean_staging_directory")?;
+        let staging_directory = reading
+            .string(options, "staging_directory")?
+            .unwrap_or_else(|| "/tmp/packer-provisioner-ansible-local/kiln".into());
+        let galaxy = Galaxy::read(options, reading, &staging_directory)?;
         Ok(Self {
             playbooks,
             playbook_dir: reading.path(options, "playbook_dir")?,
@@ -77,9 +69,9 @@ impl AnsibleLocal {
             command: reading
                 .string(options, "command")?
                 .unwrap_or_else(|| "ANSIBLE_FORCE_COLOR=1 PYTHONUNBUFFERED=1 ansible-playbook".into()),
-            staging_directory: reading
-                .string(options, "staging_directory")?
-                .unwrap_or_else(|| "/tmp/packer-provisioner-ansible-local/kiln".into()),
+            galaxy,
+            staging_directory,
+            keep_staged: options.bool("clean_staging_directory")? == Some(false),
             build_name: reading.values.build_name.clone(),
             build_type: reading.values.build_type.clone(),
             version: host_version()?,
@@ -102,10 +94,10 @@ impl AnsibleLocal {
             None => self.inventory_groups.iter().map(|group| format!("[{group}]\n127.0.0.1\n")).collect(),
         };
         fs::write(stage.join(INVENTORY), inventory)?;
-        fs::create_dir_all(stage.join(PLUGINS))?;
-        fs::write(stage.join(PLUGINS).join("local.py"), CONNECTION)?;
-        fs::write(stage.join(PLUGINS).join("version"), &self.version)?;
-        Ok(())
+        if let Some(galaxy) = &self.galaxy {
+            galaxy.install(stage)?;
+        }
+        stage_connection(stage, "local", &self.version)
     }
 
     pub(crate) fn run(&self, chroot: &Chroot, stage: &Path) -> Result<()> {
@@ -119,10 +111,12 @@ impl AnsibleLocal {
                 let line = format!("cd {} && {line}", shell_words::quote(&self.staging_directory));
                 chroot.command("/bin/sh").args(["-c", &line]).narrated().run()?;
             } else {
-                self.on_host(chroot, stage, &line)?;
+                // A play that says `connection: local` or delegates to localhost means the image, as it would if
+                // Ansible were inside, and never the host.
+                host(chroot, stage, Command::new("/bin/sh").args(["-c", &line]), &[])?;
             }
         }
-        if inside {
+        if inside && !self.keep_staged {
             chroot.remove(&self.staging_directory)?;
         }
         Ok(())
@@ -144,47 +138,5 @@ impl AnsibleLocal {
             shell_words::quote(&variables),
             self.extra_arguments.join(" "),
         )
-    }
-
-    /// Runs the host's Ansible with every connection `local` leading into the chroot.
-    ///
-    /// A play that says `connection: local` or delegates to localhost means the
-    /// image, as it would if Ansible were inside, and never the host.
-    fn on_host(&self, chroot: &Chroot, stage: &Path, line: &str) -> Result<()> {
-        let home = stage.join(HOME);
-        fs::create_dir_all(&home).context("creating a home directory for Ansible")?;
-        let words = serde_json::to_string(&chroot.enter_words())?;
-        let ansible = Command::new("/bin/sh")
-            .args(["-c", line])
-            .current_dir(stage)
-            .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", home)
-            .env("LANG", "C.UTF-8")
-            .env("ANSIBLE_LOCALHOST_WARNING", "False")
-            .env("ANSIBLE_INVENTORY_UNPARSED_WARNING", "False")
-            .env("ANSIBLE_CONNECTION_PLUGINS", stage.join(PLUGINS))
-            .env("ANSIBLE_ROLES_PATH", stage.join(ROLES))
-            .env("ANSIBLE_PIPELINING", "True")
-            .env("ANSIBLE_PYTHON_INTERPRETER", "auto_silent")
-            .env("ANSIBLE_REMOTE_TMP", "/tmp/.ansible-kiln")
-            .env("KILN_ENTER", words);
-        chroot.shown(ansible).narrated().run()?;
-        chroot.remove("/tmp/.ansible-kiln")
-    }
-}
-
-/// The version of the host's Ansible; `none` where there is none, which is a fault only if it is needed.
-fn host_version() -> Result<String> {
-    // Asking Ansible itself takes half a second, asking the package database does not.
-    let packaged = Command::new("dpkg-query").args(["--show", "--showformat=${Version}", "ansible-core"]).ask();
-    if let Ok(packaged) = packaged
-        && packaged.status.success()
-    {
-        return Ok(packaged.text());
-    }
-    match Command::new("ansible-playbook").arg("--version").run() {
-        Ok(output) => Ok(output.text().lines().next().unwrap_or_default().to_owned()),
-        Err(_) => Ok("none".to_owned()),
     }
 }
