@@ -10,6 +10,22 @@ struct Templates {
     rig: Rig,
 }
 
+/// What slide 12 calls `/tmp/myplay.yml`, removed when the test ends.
+struct Play;
+
+impl Play {
+    fn write(text: &str) -> Self {
+        fs::write("/tmp/myplay.yml", text).unwrap();
+        Self
+    }
+}
+
+impl Drop for Play {
+    fn drop(&mut self) {
+        let _ = fs::remove_file("/tmp/myplay.yml");
+    }
+}
+
 impl Templates {
     fn new() -> Self {
         let rig = Rig::new();
@@ -73,7 +89,7 @@ fn names(directory: &Path) -> Vec<String> {
 #[test]
 fn every_template_is_valid_and_read_as_it_is_meant() {
     let templates = Templates::new();
-    fs::write("/tmp/myplay.yml", PLAY).unwrap();
+    let _play = Play::write(PLAY);
     templates.rig.run("imager", &["alias", "ami-1234abcd", "bookworm"]);
     let names = names(&templates.path(""));
     assert!(names.len() >= 25, "{names:?}");
@@ -110,7 +126,7 @@ fn every_broken_template_is_refused_with_the_line_that_is_wrong() {
 #[test]
 fn the_slides_of_the_talk_run_as_they_are() {
     let templates = Templates::new();
-    fs::write("/tmp/myplay.yml", PLAY).unwrap();
+    let _play = Play::write(PLAY);
     templates.rig.run("imager", &["alias", "ami-1234abcd", "bookworm"]);
     let ended = templates.build(&["talk.json"]);
     assert_eq!(templates.read(&ended, "/from-the-talk"), "ansiblefest build-aws-hvm amazon-chroot");
@@ -125,7 +141,6 @@ fn the_slides_of_the_talk_run_as_they_are() {
     assert!(refused.stderr.contains("the image name 'ansiblefest-2016-v1' is taken by img-"), "{}", refused.stderr);
 }
 
-/// What slide 12 calls `/tmp/myplay.yml`.
 const PLAY: &str = "- hosts: all\n  tasks:\n    - ansible.builtin.copy:\n        dest: /from-the-talk\n        \
                     content: \"{{ component }} {{ packer_build_name }} {{ packer_builder_type }}\"\n";
 
