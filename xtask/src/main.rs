@@ -3,6 +3,7 @@
 //! It runs the stages' programs with manifest files and links none of them, so
 //! it compiles in seconds and exercises the contract on every run.
 
+mod bench;
 mod pipeline;
 mod schemas;
 mod setup;
@@ -24,6 +25,7 @@ enum Command {
     Setup(setup::Args),
     Pipeline(pipeline::Args),
     Test(test::Args),
+    Bench(bench::Args),
     Schemas(schemas::Args),
 }
 
@@ -33,6 +35,7 @@ fn main() {
         Command::Setup(args) => setup::run(&args),
         Command::Pipeline(args) => pipeline::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Schemas(args) => schemas::run(&args),
     })
 }
