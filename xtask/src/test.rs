@@ -9,8 +9,10 @@ use crate::setup;
 use crate::workspace::Workspace;
 
 /// What only the tests need.
-const LOAD_GENERATOR: Tool =
-    Tool { program: "wrk", package: "wrk", used_for: "loading a service while it is deployed" };
+const TEST_TOOLS: [Tool; 2] = [
+    Tool { program: "wrk", package: "wrk", used_for: "loading a service while it is deployed" },
+    Tool { program: "curl", package: "curl", used_for: "asking a service" },
+];
 
 /// Do all set-up and run every test. Needs root: the end-to-end tests boot instances.
 #[derive(Debug, clap::Args)]
@@ -27,7 +29,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let workspace = Workspace::find()?;
     let mut missing = host::missing_tools();
-    missing.extend((!host::has(LOAD_GENERATOR.program)).then_some(LOAD_GENERATOR));
+    missing.extend(TEST_TOOLS.into_iter().filter(|tool| !host::has(tool.program)));
     setup::install(&missing, narrate::detail, |command| run_to_success(command).context("installing packages"))?;
     for build in workspace.builds() {
         run_to_success(build).context("building")?;
