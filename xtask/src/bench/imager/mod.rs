@@ -9,7 +9,7 @@ mod timing;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use cli::{Command, ExitCode, interrupt, narrate};
 
 use crate::workspace::Workspace;
@@ -142,7 +142,12 @@ impl Bench {
 
     /// Ends and removes what a round has left, also one that was killed.
     fn clean(&self) -> Result<()> {
-        Residue::find(self, "")?.remove()?;
+        let residue = Residue::find(self, "")?;
+        if !residue.is_empty() {
+            residue.remove()?;
+            let left = Residue::that_stays(self, "")?;
+            ensure!(left.is_empty(), "this cannot be removed: {}", left.names().join(", "));
+        }
         match fs::remove_dir_all(&self.round) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("removing {}", self.round.display()))

@@ -47,16 +47,21 @@ impl Residue {
         })
     }
 
-    /// What a build has left that does not go away by itself.
+    /// What a build has left that does not go away by itself within [`SETTLED`].
     pub fn that_stays(bench: &Bench, sleep: &str) -> Result<Self> {
         let settled = Instant::now() + SETTLED;
         loop {
             let residue = Self::find(bench, sleep)?;
-            if residue.names().is_empty() || Instant::now() > settled {
+            if residue.is_empty() || Instant::now() > settled {
                 return Ok(residue);
             }
             thread::sleep(INTERVAL);
         }
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty() && self.mounts.is_empty() && self.loops.is_empty()
     }
 
     /// One line for each.
