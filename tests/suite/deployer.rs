@@ -94,6 +94,7 @@ fn a_new_version_replaces_the_old_one_and_a_rollback_puts_it_back_without_a_fail
     assert_eq!(rig.deployed(Version::Two), url);
     assert!(get(&url).contains(&rig.version_of(Version::Two)));
     assert_eq!(rig.serving(), "hello-local-v001");
+    assert!(!crate::rig::namespaces_of(&rig.fleet_key()).is_empty(), "the rig looks for namespaces by another name");
     rig.run("deployer", &["rollback", "--manifest", &rig.manifest_of(Version::One)]);
     assert!(get(&url).contains(&rig.version_of(Version::One)));
     assert_eq!(rig.serving(), "hello-local-v000");

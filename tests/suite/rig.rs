@@ -152,7 +152,17 @@ impl Rig {
     /// Fails unless the machine is as if this rig had never been: no mount, loop device, namespace or process.
     pub fn assert_nothing_left(&self) {
         let state = self.path().display().to_string();
-        wait_for("everything of this rig to be gone", || left_over(&state).is_empty().then_some(()));
+        let fleet = self.fleet_key();
+        wait_for("everything of this rig to be gone", || {
+            (left_over(&state).is_empty() && namespaces_of(&fleet).is_empty()).then_some(())
+        });
+    }
+
+    /// The name that the fleet of this rig's state directory has on the machine (docs/local.md).
+    pub fn fleet_key(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let state = self.state().canonicalize().unwrap_or_else(|_| self.state());
+        format!("kiln-{}", &hex::encode(Sha256::digest(state.as_os_str().as_encoded_bytes()))[..8])
     }
 }
 
@@ -244,6 +254,13 @@ pub fn processes_with(text: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// Network namespaces of a fleet.
+pub fn namespaces_of(fleet: &str) -> Vec<String> {
+    let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with(fleet)).collect()
 }
 
 /// What there is on the machine that names `text`.
