@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::rig::{Ended, Rig, processes_with, wait_for};
+use crate::rig::{Ended, Rig, processes_with, rig_with_artifact as rig, shell, succeeded, wait_for};
 
 /// A template of one hvm builder with these provisioners.
 fn template(provisioners: &str) -> String {
@@ -15,23 +15,6 @@ fn template(provisioners: &str) -> String {
                   "force_deregister": true, "isolation": "chroot" }}],
   "provisioners": [{provisioners}] }}"#
     )
-}
-
-fn shell(line: &str) -> String {
-    format!(r#"{{ "type": "shell", "inline": [{}] }}"#, serde_json::to_string(line).unwrap())
-}
-
-/// A rig with the artifact of the small component.
-fn rig() -> Rig {
-    let rig = Rig::new();
-    let component = rig.small_component();
-    rig.build_artifact(&component);
-    rig
-}
-
-fn succeeded(ended: Ended) -> Ended {
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    ended
 }
 
 #[test]

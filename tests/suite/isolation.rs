@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use manifest::Isolation;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::rig::{Ended, Rig, processes_with, wait_for};
+use crate::rig::{Ended, processes_with, rig_with_artifact as rig, shell, succeeded, wait_for};
 
 /// A template of one builder with this isolation and these provisioners.
 fn template(isolation: &str, provisioners: &str) -> String {
@@ -18,23 +18,6 @@ fn template(isolation: &str, provisioners: &str) -> String {
                   "force_deregister": true, "isolation": "{isolation}" }}],
   "provisioners": [{provisioners}] }}"#
     )
-}
-
-fn shell(line: &str) -> String {
-    format!(r#"{{ "type": "shell", "inline": [{}] }}"#, serde_json::to_string(line).unwrap())
-}
-
-/// A rig with the artifact of the small component.
-fn rig() -> Rig {
-    let rig = Rig::new();
-    let component = rig.small_component();
-    rig.build_artifact(&component);
-    rig
-}
-
-fn succeeded(ended: Ended) -> Ended {
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    ended
 }
 
 /// A role that installs a server, configures it, restarts it by a handler, and talks to it.

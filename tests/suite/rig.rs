@@ -214,6 +214,25 @@ impl Component {
     }
 }
 
+/// A rig with the artifact of the small component.
+pub fn rig_with_artifact() -> Rig {
+    let rig = Rig::new();
+    let component = rig.small_component();
+    rig.build_artifact(&component);
+    rig
+}
+
+/// A shell provisioner of one line.
+pub fn shell(line: &str) -> String {
+    format!(r#"{{ "type": "shell", "inline": [{}] }}"#, serde_json::to_string(line).unwrap())
+}
+
+/// Fails with what the program said, unless it succeeded.
+pub fn succeeded(ended: Ended) -> Ended {
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    ended
+}
+
 /// How a program ended.
 #[derive(Debug)]
 pub struct Ended {
