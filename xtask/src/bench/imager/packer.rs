@@ -28,9 +28,10 @@ pub struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
-    /// Installs what is missing of Packer and moto.
+    /// Installs what is missing of Packer, moto and what imager needs.
     pub fn install(bench: &'a Bench) -> Result<Self> {
-        let missing: Vec<_> = TOOLS.into_iter().filter(|tool| !host::has(tool.program)).collect();
+        let mut missing = host::missing_tools();
+        missing.extend(TOOLS.into_iter().filter(|tool| !host::has(tool.program)));
         setup::install(&missing, narrate::detail, |command| {
             command.narrated().run()?;
             Ok(())
