@@ -3,8 +3,9 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
@@ -13,6 +14,10 @@ use probe::{checks, system};
 use rustix::fs::OFlags;
 
 use super::{FAILED, load};
+
+/// A getty that starts on the console hangs it up and discards what was written and not yet read
+/// (agetty(8), vhangup(2)): a copy at another moment is not lost with the first.
+const BETWEEN_COPIES: Duration = Duration::from_secs(1);
 
 /// Check this machine and report.
 #[derive(Debug, clap::Args)]
@@ -31,8 +36,8 @@ pub(crate) struct Arguments {
     /// that the boot itself waits for, such as one of `Type=oneshot`.
     #[arg(long, value_name = "SECONDS")]
     wait_system: Option<u32>,
-    /// How often to print the marked report: where a console loses lines, copies
-    /// repair each other.
+    /// How often to print the marked report, a second apart on a console: where that
+    /// loses lines, copies repair each other.
     #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "nonce")]
     copies: u8,
 }
@@ -62,18 +67,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn write(report: &Report, arguments: &Arguments) -> Result<()> {
     let text = match &arguments.nonce {
-        Some(nonce) => frame(report, nonce).repeat(arguments.copies.into()),
+        Some(nonce) => frame(report, nonce),
         None => listing(report),
     };
-    match &arguments.console {
-        Some(path) => OpenOptions::new()
-            .append(true)
-            .create(true)
-            // A console must not become the terminal that this process answers to.
-            .custom_flags(OFlags::NOCTTY.bits().cast_signed())
-            .open(path)
-            .and_then(|mut console| console.write_all(text.as_bytes()).and_then(|()| console.flush()))
-            .with_context(|| format!("cannot write the report to {}", path.display())),
-        None => io::stdout().write_all(text.as_bytes()).context("cannot write the report to standard output"),
+    let Some(path) = &arguments.console else {
+        let copies = text.repeat(arguments.copies.into());
+        return io::stdout().write_all(copies.as_bytes()).context("cannot write the report to standard output");
+    };
+    let mut written = write_to(path, &text);
+    for _ in 1..arguments.copies {
+        thread::sleep(BETWEEN_COPIES);
+        // One that arrives is enough.
+        written = write_to(path, &text).or(written);
     }
+    written.with_context(|| format!("cannot write the report to {}", path.display()))
+}
+
+fn write_to(console: &Path, text: &str) -> io::Result<()> {
+    let mut console = OpenOptions::new()
+        .append(true)
+        .create(true)
+        // A console must not become the terminal that this process answers to.
+        .custom_flags(OFlags::NOCTTY.bits().cast_signed())
+        .open(console)?;
+    console.write_all(text.as_bytes())?;
+    console.flush()
 }
