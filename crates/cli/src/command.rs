@@ -10,6 +10,7 @@ use std::process::{self, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
+use command_fds::{CommandFdExt, FdMapping};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
@@ -156,6 +157,13 @@ impl Command {
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.inner.stdin(Stdio::piped());
         self.input = Some(input.into());
+        self
+    }
+
+    /// Has `ours` as its descriptor `number`. For one descriptor.
+    pub fn descriptor(mut self, ours: OwnedFd, number: i32) -> Self {
+        let mapping = FdMapping { parent_fd: ours, child_fd: number };
+        self.inner.fd_mappings(vec![mapping]).expect("one mapping collides with none");
         self
     }
 

@@ -18,7 +18,7 @@ use crate::template::Mount;
 /// Keeps package scripts from starting daemons: 101 is "action forbidden by policy" in invoke-rc.d(8).
 const POLICY_RC_D: &[u8] = b"#!/bin/sh\nexit 101\n";
 
-/// The environment of what runs in the chroot; nothing of the host's comes along but its proxies.
+/// The environment of what runs in the chroot.
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
     ("HOME", "/root"),
@@ -26,6 +26,9 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("TERM", "dumb"),
     ("USER", "root"),
 ];
+
+/// Variables that come along from the host.
+const PROXIES: &[&str] = &["http_proxy", "https_proxy", "no_proxy"];
 
 /// A mounted volume that commands can be run in: chrooted, or in its own system where that is booted.
 pub(crate) struct Chroot<'a> {
@@ -122,13 +125,7 @@ impl<'a> Chroot<'a> {
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let words = self.words();
         let command = Command::new(&words[0]).args(&words[1..]).arg(program).env_clear();
-        let command = ENVIRONMENT.iter().fold(command, |command, (name, value)| command.env(name, value));
-        let proxies = ["http_proxy", "https_proxy", "no_proxy"];
-        let command = proxies.iter().fold(command, |command, name| match std::env::var_os(name) {
-            Some(value) => command.env(name, value),
-            None => command,
-        });
-        self.shown(command)
+        self.shown(environment().fold(command, |command, (name, value)| command.env(name, value)))
     }
 
     /// A command whose output is shown as the builder's, without its secrets, and which ends at the deadline.
@@ -189,7 +186,7 @@ impl<'a> Chroot<'a> {
     pub(crate) fn enter_words(&self) -> Vec<String> {
         let mut words = self.words();
         words.extend(["env", "-i"].map(str::to_owned));
-        words.extend(ENVIRONMENT.iter().map(|(name, value)| format!("{name}={value}")));
+        words.extend(environment().map(|(name, value)| format!("{name}={value}")));
         words
     }
 
@@ -308,4 +305,9 @@ struct Place {
     _directory: Directory,
     target: PathBuf,
     name: OsString,
+}
+
+fn environment() -> impl Iterator<Item = (&'static str, String)> {
+    let own = ENVIRONMENT.iter().map(|(name, value)| (*name, (*value).to_owned()));
+    own.chain(PROXIES.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?))))
 }

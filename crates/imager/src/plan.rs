@@ -46,6 +46,15 @@ pub(crate) struct Step {
     pub(crate) cache: bool,
 }
 
+/// How a plan is carried out, which does not bear on what it makes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How {
+    /// Whether layers of earlier runs are used.
+    pub(crate) use_cache: bool,
+    /// Whether Ansible's modules run in a process that stays.
+    pub(crate) accelerate: bool,
+}
+
 impl Plan {
     /// Reads the builder and its provisioners, and stages what they use below `scratch`.
     pub(crate) async fn make(
@@ -54,7 +63,7 @@ impl Plan {
         builder: &str,
         recipe: &Recipe,
         scratch: &Path,
-        use_cache: bool,
+        how: How,
     ) -> Result<Self> {
         let ReadBuilder { options, source, values, for_key } = read_builder(provider, template, builder).await?;
         let virtualization_type =
@@ -68,13 +77,13 @@ impl Plan {
             layers::root_key(&source.digest.value, isolation, &content_options(&for_key, &virtualization_type));
         let mut steps = Vec::new();
         let mut parent = root_key.clone();
-        let mut use_cache = use_cache;
+        let mut how = how;
         for (number, written) in template.provisioners(builder)?.into_iter().enumerate() {
             let stage = scratch.join(format!("{builder}-{number}"));
-            let step = step(template, written, &values, recipe, &stage, &parent, use_cache)?;
+            let step = step(template, written, &values, recipe, &stage, &parent, how)?;
             parent.clone_from(&step.key);
             // What follows a step that is always run follows from a content that nobody knows beforehand.
-            use_cache = step.cache;
+            how.use_cache = step.cache;
             steps.push(step);
         }
         Ok(Self {
@@ -105,7 +114,7 @@ impl Plan {
             written.bool("cache")?;
             Attempts::read(&mut written)?;
             let artifact = recipe.artifact.as_ref();
-            let reading = Reading { values: &values, base: &recipe.base, artifact, only_checking: true };
+            let reading = Reading { values: &values, base: &recipe.base, artifact, only_checking: true, accelerate: false };
             Provisioner::read(written, &reading)?;
         }
         post_processors::read(template, builder, &values, &recipe.base)?;
@@ -172,16 +181,16 @@ fn step(
     recipe: &Recipe,
     stage: &Path,
     parent: &str,
-    use_cache: bool,
+    how: How,
 ) -> Result<Step> {
     let cache = written.bool("cache")?;
     let attempts = Attempts::read(&mut written)?;
     let redacted = template.without_secrets(values);
     let for_key = written.digestible(&redacted);
     let artifact = recipe.artifact.as_ref();
-    let reading = |values| Reading { values, base: &recipe.base, artifact, only_checking: false };
+    let reading = |values| Reading { values, base: &recipe.base, artifact, only_checking: false, accelerate: how.accelerate };
     let (kind, provisioner) = Provisioner::read(written.clone(), &reading(values))?;
-    let cache = cache.unwrap_or_else(|| !provisioner.acts_on_host()) && use_cache;
+    let cache = cache.unwrap_or_else(|| !provisioner.acts_on_host()) && how.use_cache;
     fs::create_dir_all(stage)?;
     // A key must not tell a secret, not even by its digest, so it is taken from a stage without secrets.
     if !template.secrets().is_empty() {

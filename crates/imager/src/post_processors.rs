@@ -37,7 +37,7 @@ pub(crate) enum PostProcessor {
 
 /// Reads the post-processors that run for `builder`, in order: an image passes through all of them unchanged.
 pub(crate) fn read(template: &Template, builder: &str, values: &Values, base: &Path) -> Result<Vec<PostProcessor>> {
-    let reading = Reading { values, base, artifact: None, only_checking: false };
+    let reading = Reading { values, base, artifact: None, only_checking: false, accelerate: false };
     let sequences = template.post_processors(builder)?;
     sequences.into_iter().flatten().map(|options| PostProcessor::read(options, &reading)).collect()
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::build;
 use crate::bake::{Baked, bake_all};
 use crate::on_error::{Failure, OnError};
-use crate::plan::Plan;
+use crate::plan::{How, Plan};
 use crate::recipe::Recipe;
 use crate::template::{GivenVariables, Template};
 
@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// Use no layer of an earlier run.
     #[arg(long)]
     no_cache: bool,
+    /// Start a Python for each of Ansible's modules, as Ansible does by itself.
+    #[arg(long)]
+    no_accelerate: bool,
     /// How many builders run at once; 0 is all of them.
     #[arg(long, value_name = "N", default_value_t = 0)]
     parallel_builds: usize,
@@ -126,9 +129,9 @@ impl Order {
             check_deployed_builder(&template, manifest, args.template.is_some())?;
         }
         let mut plans = Vec::new();
-        let use_cache = !args.no_cache && !args.force;
+        let how = How { use_cache: !args.no_cache && !args.force, accelerate: !args.no_accelerate };
         for builder in builders {
-            let mut plan = Plan::make(provider, &template, &builder, &recipe, scratch.path(), use_cache).await?;
+            let mut plan = Plan::make(provider, &template, &builder, &recipe, scratch.path(), how).await?;
             plan.failure = Failure::new(args.on_error);
             plan.options.force_deregister |= args.force;
             plans.push(plan);

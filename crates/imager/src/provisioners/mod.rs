@@ -46,6 +46,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) artifact: Option<&'a ArtifactFile>,
     /// Whether nothing is going to be run: then an artifact is not missed.
     pub(crate) only_checking: bool,
+    /// Whether Ansible's modules run in a process that stays.
+    pub(crate) accelerate: bool,
 }
 
 impl Provisioner {

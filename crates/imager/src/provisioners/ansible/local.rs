@@ -8,7 +8,8 @@ use cli::Command;
 
 use super::super::{Reading, copy_tree, tar_of};
 use super::galaxy::Galaxy;
-use super::{COLLECTIONS, ROLES, host, host_version, stage_connection};
+use super::runner::Runner;
+use super::{COLLECTIONS, PLUGINS, ROLES, host, host_version, stage_connection};
 use crate::chroot::Chroot;
 use crate::template::Options;
 
@@ -30,6 +31,8 @@ pub(crate) struct AnsibleLocal {
     keep_staged: bool,
     build_name: String,
     build_type: String,
+    /// Whether modules run in a process that stays.
+    accelerate: bool,
     /// The host's Ansible: another version may do other things.
     version: String,
 }
@@ -74,6 +77,7 @@ impl AnsibleLocal {
             keep_staged: options.bool("clean_staging_directory")? == Some(false),
             build_name: reading.values.build_name.clone(),
             build_type: reading.values.build_type.clone(),
+            accelerate: reading.accelerate,
             version: host_version()?,
         })
     }
@@ -105,20 +109,32 @@ impl AnsibleLocal {
         if inside {
             chroot.unpack(tar_of(stage)?, &self.staging_directory)?;
         }
+        let runner = self.accelerate.then(|| Runner::start(chroot)).transpose()?;
         for playbook in &self.playbooks {
             let line = self.command_line(&self.staged_playbook(playbook));
             if inside {
-                let line = format!("cd {} && {line}", shell_words::quote(&self.staging_directory));
-                chroot.command("/bin/sh").args(["-c", &line]).narrated().run()?;
+                self.run_inside(chroot, &line, runner.as_ref())?;
             } else {
                 // A play that says `connection: local` or delegates to localhost means the image, as it would if
                 // Ansible were inside, and never the host.
-                host(chroot, stage, Command::new("/bin/sh").args(["-c", &line]), &[])?;
+                host(chroot, stage, Command::new("/bin/sh").args(["-c", &line]), &[], runner.as_ref())?;
             }
         }
         if inside && !self.keep_staged {
             chroot.remove(&self.staging_directory)?;
         }
+        Ok(())
+    }
+
+    /// Runs the image's own Ansible, with our connection in place of its own if there is a runner.
+    fn run_inside(&self, chroot: &Chroot, line: &str, runner: Option<&Runner>) -> Result<()> {
+        let line = format!("cd {} && {line}", shell_words::quote(&self.staging_directory));
+        let mut ansible = chroot.command("/bin/sh").args(["-c", &line]).narrated();
+        if let Some(runner) = runner {
+            let plugins = Path::new(&self.staging_directory).join(PLUGINS);
+            ansible = runner.lead(ansible)?.env("ANSIBLE_CONNECTION_PLUGINS", plugins).env("KILN_ENTER", "[]");
+        }
+        ansible.run()?;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 mod galaxy;
 mod local;
 mod remote;
+mod runner;
 
 use std::fs;
 use std::path::Path;
@@ -14,6 +15,7 @@ pub(super) use local::AnsibleLocal;
 pub(super) use remote::Ansible;
 
 use crate::chroot::Chroot;
+use runner::Runner;
 
 /// The connection that leads into the volume, as Ansible's own `local`, whose place it can take.
 const CONNECTION: &str = include_str!("connection.py");
@@ -41,7 +43,13 @@ fn stage_connection(stage: &Path, connection: &str, version: &str) -> Result<()>
 }
 
 /// Runs the host's Ansible from the stage, with our connection at hand.
-fn host(chroot: &Chroot, stage: &Path, ansible: Command, environment: &[(String, String)]) -> Result<()> {
+fn host(
+    chroot: &Chroot,
+    stage: &Path,
+    ansible: Command,
+    environment: &[(String, String)],
+    runner: Option<&Runner>,
+) -> Result<()> {
     let home = stage.join(HOME);
     fs::create_dir_all(&home).context("creating a home directory for Ansible")?;
     let words = serde_json::to_string(&chroot.enter_words())?;
@@ -61,6 +69,10 @@ fn host(chroot: &Chroot, stage: &Path, ansible: Command, environment: &[(String,
         .env("ANSIBLE_REMOTE_TMP", REMOTE_TMP)
         .env("KILN_ENTER", words);
     let ansible = environment.iter().fold(ansible, |ansible, (name, value)| ansible.env(name, value));
+    let ansible = match runner {
+        Some(runner) => runner.lead(ansible)?,
+        None => ansible,
+    };
     chroot.shown(ansible).as_group().narrated().run()?;
     chroot.remove(REMOTE_TMP)
 }

@@ -8,6 +8,7 @@ use cli::Command;
 
 use super::super::{Reading, copy_tree};
 use super::galaxy::Galaxy;
+use super::runner::Runner;
 use super::{COLLECTIONS, ROLES, host, host_version, stage_connection};
 use crate::chroot::Chroot;
 use crate::template::Options;
@@ -43,6 +44,8 @@ pub(crate) struct Ansible {
     galaxy: Option<Galaxy>,
     build_name: String,
     build_type: String,
+    /// Whether modules run in a process that stays.
+    accelerate: bool,
     /// The host's Ansible: another version may do other things.
     version: String,
 }
@@ -99,6 +102,7 @@ impl Ansible {
             galaxy: galaxy.map(|galaxy| galaxy.forced(force)),
             build_name: reading.values.build_name.clone(),
             build_type: reading.values.build_type.clone(),
+            accelerate: reading.accelerate,
             version: host_version()?,
         })
     }
@@ -135,7 +139,8 @@ impl Ansible {
             .args(&self.extra_arguments)
             .args(["-i", INVENTORY, "-i", REACHED])
             .arg(self.playbook.file_name().unwrap_or_default());
-        host(chroot, stage, ansible, &self.environment)
+        let runner = self.accelerate.then(|| Runner::start(chroot)).transpose()?;
+        host(chroot, stage, ansible, &self.environment, runner.as_ref())
     }
 }
 
