@@ -25,6 +25,8 @@ pub const TOOLS: &[Tool] = &[
     tool("unshare", "util-linux", "provisioning sessions"),
     tool("nsenter", "util-linux", "provisioning sessions"),
     tool("fstrim", "util-linux", "keeping images sparse"),
+    tool("addpart", "util-linux", "attaching volumes"),
+    tool("partx", "util-linux", "attaching volumes"),
     tool("mount", "mount", "provisioning sessions"),
     tool("ansible-playbook", "ansible-core", "provisioning images that have no Ansible inside"),
     tool("systemd-nspawn", "systemd-container", "booting instances"),

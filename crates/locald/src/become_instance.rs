@@ -63,7 +63,7 @@ fn mount_root(place: &Place, directory: &Path, image: &str) -> Result<PathBuf> {
     let disk = files.join("disk.raw");
     let registered: RegisteredImage =
         read_json(&files.join("image.json"))?.with_context(|| format!("there is no image {image}"))?;
-    let range = root_range(&disk, &registered.virtualization_type)?;
+    let range = root_range(&disk, registered.root_partition())?;
     for name in ["lower", "upper", "work", "root"] {
         fs::create_dir_all(directory.join(name)).with_context(|| format!("creating {}", directory.display()))?;
     }

@@ -82,8 +82,9 @@ pub struct Volume {
     pub identity: Identity,
     /// The artifact that was installed.
     pub artifact: Identity,
-    /// The image that the volume was made from.
-    pub source_image: Identity,
+    /// The image that the volume was made from, if it was not made from scratch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_image: Option<Identity>,
     /// Name that the image is to have.
     pub image_name: String,
     /// `hvm` or `paravirtual`.

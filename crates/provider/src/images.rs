@@ -16,6 +16,16 @@ pub struct SourceImage {
     pub name: String,
 }
 
+/// What an image is like, as EC2's DescribeImages has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFilter {
+    /// Values by the filter's name, such as `name` or `tag:component`. One of the values must fit; `*` stands for
+    /// any characters in them, `?` for one.
+    pub filters: BTreeMap<String, Vec<String>>,
+    /// Whose images, where a provider has images of others.
+    pub owners: Vec<String>,
+}
+
 /// An image that instances can be launched from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegisteredImage {
@@ -29,6 +39,9 @@ pub struct RegisteredImage {
     pub size: u64,
     /// `hvm` (a partitioned disk) or `paravirtual` (a file system on the whole disk).
     pub virtualization_type: String,
+    /// The partition that has the root, where it is not the one that the virtualization type implies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_partition: Option<u32>,
     /// When it was registered.
     pub created: Timestamp,
     /// The image that it was made from, if any.
@@ -37,6 +50,19 @@ pub struct RegisteredImage {
     pub tags: BTreeMap<String, String>,
     /// What the last test of it found.
     pub verdict: Option<StoredVerdict>,
+}
+
+impl RegisteredImage {
+    /// The partition that has the root file system; 0 is the whole disk.
+    pub fn root_partition(&self) -> u32 {
+        root_partition(&self.virtualization_type, self.root_partition)
+    }
+}
+
+/// The partition that has the root file system; 0 is the whole disk. `given` is one that the virtualization type
+/// does not imply.
+pub fn root_partition(virtualization_type: &str, given: Option<u32>) -> u32 {
+    given.unwrap_or(if virtualization_type == "paravirtual" { 0 } else { 1 })
 }
 
 /// The verdict that travels with an image: the deployer trusts no manifest alone.
@@ -53,12 +79,16 @@ pub struct StoredVerdict {
 /// What a volume is made for.
 #[derive(Debug, Clone)]
 pub struct VolumeSpec {
-    /// Image at the bottom of it.
-    pub source: RegisteredImage,
+    /// Image at the bottom of it; without one it is empty.
+    pub source: Option<RegisteredImage>,
     /// Key of the layer to start from instead of the image itself.
     pub layer: Option<String>,
     /// `hvm` or `paravirtual`; a volume of another type than its source has its file system moved.
     pub virtualization_type: String,
+    /// The partition that has the root, where it is not the one that the virtualization type implies.
+    pub root_partition: Option<u32>,
+    /// Its size in bytes, if it is not the source's.
+    pub size: Option<u64>,
     /// Tags of the volume.
     pub tags: BTreeMap<String, String>,
 }
@@ -70,14 +100,28 @@ pub struct VolumeRecord {
     pub id: String,
     /// `hvm` or `paravirtual`.
     pub virtualization_type: String,
-    /// The image at the bottom of it.
-    pub source_image: Identity,
+    /// The partition that has the root, where it is not the one that the virtualization type implies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_partition: Option<u32>,
+    /// The image at the bottom of it, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_image: Option<Identity>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
     /// When it was created.
     pub created: Timestamp,
     /// Key of the layer that it holds, once provisioning is complete.
     pub complete: Option<String>,
+    /// Digest of its content, once it is complete and where its provider has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Identity>,
+}
+
+impl VolumeRecord {
+    /// The partition that has the root file system; 0 is the whole disk.
+    pub fn root_partition(&self) -> u32 {
+        root_partition(&self.virtualization_type, self.root_partition)
+    }
 }
 
 /// The state of a volume after a provisioner, kept so that the provisioner need not run again.
@@ -99,7 +143,7 @@ pub struct LayerRecord {
 /// mount of it are gone, however the process ends.
 #[derive(Debug)]
 pub struct Attachment {
-    /// The block device that has the root file system.
+    /// The block device, as a whole.
     pub device: PathBuf,
     /// Keeps the device while it lives, where that is the provider's way.
     pub(crate) _guard: Option<std::fs::File>,
@@ -127,11 +171,15 @@ pub trait Images {
     /// Finds an image by id, name or alias.
     async fn find_source(&self, source: &SourceImage) -> Result<Option<RegisteredImage>>;
 
+    /// The images that fit the filter, oldest first. An error names a filter that this provider does not have.
+    async fn find_images(&self, filter: &ImageFilter) -> Result<Vec<RegisteredImage>>;
+
     /// Makes a volume from an image or a layer. It belongs to this process until it is complete:
     /// if the process ends before, the next run removes it.
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeRecord>;
 
-    /// Attaches the volume's root file system as a block device of this machine.
+    /// Attaches the volume as a block device of this machine. The kernel knows at least the partition that has the
+    /// root, if the volume was not made from scratch.
     async fn attach(&self, volume: &VolumeRecord) -> Result<Attachment>;
 
     /// Detaches it. An error if something still uses the device.
@@ -165,6 +213,9 @@ pub trait Images {
     /// A directory on this machine for what is needed during this run only. If the process is
     /// killed, the next run removes it.
     fn scratch(&self) -> Result<PathBuf>;
+
+    /// A directory on this machine for what makes later runs quicker and can be lost.
+    fn cache(&self) -> PathBuf;
 
     /// Deletes a volume.
     async fn delete_volume(&self, id: &str) -> Result<()>;

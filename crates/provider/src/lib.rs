@@ -21,8 +21,8 @@ use cli::narrate;
 
 pub use fleets::{Fleets, Group, GroupSpec, Member, MemberHealth, Service, ServiceSpec};
 pub use images::{
-    Attachment, Images, LayerRecord, RegisteredImage, Registration, SourceImage, StoredVerdict, VolumeRecord,
-    VolumeSpec,
+    Attachment, ImageFilter, Images, LayerRecord, RegisteredImage, Registration, SourceImage, StoredVerdict,
+    VolumeRecord, VolumeSpec, root_partition,
 };
 pub use instances::{Instance, InstanceState, Instances, LaunchSpec, Offer};
 pub use objects::{ObjectDigest, Objects};

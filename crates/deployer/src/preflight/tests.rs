@@ -67,6 +67,7 @@ fn an_image_that_is_gone_or_changed_is_bad_input() {
         size: 1,
         virtualization_type: "hvm".to_owned(),
         created: Timestamp::UNIX_EPOCH,
+        root_partition: None,
         source_image: None,
         tags: std::collections::BTreeMap::new(),
         verdict: None,

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cli::lock::Lock;
 use jiff::Timestamp;
 use manifest::{Identity, IdentityKind};
@@ -15,16 +15,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::disk::{self, HVM, PARAVIRTUAL};
+use super::disk;
 use super::loop_device::LoopDevice;
-use super::{Local, private_mount};
+use super::{Local, filter, private_mount};
 use crate::{
-    Attachment, Images, LayerRecord, RegisteredImage, Registration, SourceImage, StoredVerdict, VolumeRecord,
-    VolumeSpec,
+    Attachment, ImageFilter, Images, LayerRecord, RegisteredImage, Registration, SourceImage, StoredVerdict,
+    VolumeRecord, VolumeSpec,
 };
 
-/// The disk in every directory of an image, volume or layer.
-const DISK: &str = "disk.raw";
+/// The disk in the directory of an image, a volume or a layer that shares its content.
+pub(super) const DISK: &str = "disk.raw";
 
 impl Local {
     fn images_dir(&self) -> PathBuf {
@@ -36,7 +36,7 @@ impl Local {
         self.images_dir().join(id).join(DISK)
     }
 
-    fn read_image(&self, id: &str) -> Result<Option<RegisteredImage>> {
+    pub(super) fn read_image(&self, id: &str) -> Result<Option<RegisteredImage>> {
         read_json(&self.images_dir().join(id).join("image.json"))
     }
 
@@ -61,7 +61,7 @@ impl Local {
         Ok(directory.join(DISK))
     }
 
-    fn layers_dir(&self) -> PathBuf {
+    pub(super) fn layers_dir(&self) -> PathBuf {
         self.state.join("layers")
     }
 
@@ -70,20 +70,41 @@ impl Local {
         &self,
         disk: &Path,
         virtualization_type: &str,
-        source_image: Option<Identity>,
         registration: &Registration,
+    ) -> Result<RegisteredImage> {
+        // The digest, and with it the image, must not outrun the disk's content.
+        File::open(disk).and_then(|disk| disk.sync_all()).with_context(|| format!("disk {}", disk.display()))?;
+        self.register_disk(disk, registration, |id| {
+            Ok(RegisteredImage {
+                id,
+                name: registration.name.clone(),
+                digest: disk::digest(disk)?,
+                size: disk.metadata()?.len(),
+                virtualization_type: virtualization_type.to_owned(),
+                root_partition: None,
+                created: Timestamp::now(),
+                source_image: None,
+                tags: registration.tags.clone(),
+                verdict: None,
+            })
+        })
+    }
+
+    fn register_disk(
+        &self,
+        disk: &Path,
+        registration: &Registration,
+        image: impl FnOnce(String) -> Result<RegisteredImage>,
     ) -> Result<RegisteredImage> {
         let _lock = self.lock(
             &format!("image-name-{}", registration.name.replace('/', "_")),
             &format!("the image name {}", registration.name),
         )?;
-        // The digest, and with it the image, must not outrun the disk's content.
-        File::open(disk).and_then(|disk| disk.sync_all()).with_context(|| format!("disk {}", disk.display()))?;
-        let digest = disk::digest(disk)?;
+        let image = image(new_id("img"))?;
         let taken = self.all_images()?.into_iter().find(|image| image.name == registration.name);
         if let Some(taken) = &taken {
             // A run that was killed after it had registered the image finds it here.
-            if taken.digest == digest && taken.virtualization_type == virtualization_type {
+            if taken.digest == image.digest && taken.virtualization_type == image.virtualization_type {
                 return Ok(taken.clone());
             }
             ensure!(
@@ -94,17 +115,6 @@ impl Local {
                 taken.id
             );
         }
-        let image = RegisteredImage {
-            id: new_id("img"),
-            name: registration.name.clone(),
-            digest,
-            size: disk.metadata()?.len(),
-            virtualization_type: virtualization_type.to_owned(),
-            created: Timestamp::now(),
-            source_image,
-            tags: registration.tags.clone(),
-            verdict: None,
-        };
         let directory = self.temporary()?.join(&image.id);
         fs::create_dir_all(&directory)?;
         // The disk is never written again, so volume and image can be one file.
@@ -140,32 +150,30 @@ impl Images for Local {
         Ok(self.all_images()?.into_iter().find(|image| image.id == *wanted || image.name == *wanted))
     }
 
+    async fn find_images(&self, filter: &ImageFilter) -> Result<Vec<RegisteredImage>> {
+        let mut found = Vec::new();
+        for image in self.all_images()? {
+            if filter::fits(filter, &image)? {
+                found.push(image);
+            }
+        }
+        Ok(found)
+    }
+
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeRecord> {
         let volume = VolumeRecord {
             id: new_id("vol"),
             virtualization_type: spec.virtualization_type.clone(),
-            source_image: Identity::new(Self::IMAGE, &spec.source.id),
+            root_partition: spec.root_partition,
+            source_image: spec.source.as_ref().map(|source| Identity::new(Self::IMAGE, &source.id)),
             tags: spec.tags.clone(),
             created: Timestamp::now(),
             complete: None,
+            digest: None,
         };
         let directory = self.temporary()?.join(&volume.id);
         fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
-        let source_disk = self.image_disk(&spec.source.id);
-        let (from, range) = match (&spec.layer, &*spec.source.virtualization_type, &*spec.virtualization_type) {
-            (Some(key), ..) => (self.layers_dir().join(key).join(DISK), None),
-            (None, HVM, PARAVIRTUAL) => {
-                let root = disk::root_range(&source_disk, HVM)?;
-                (source_disk, Some(root))
-            }
-            (None, have, want) if have == want => (source_disk, None),
-            (None, have, want) => bail!(
-                "cannot make a {want} volume of {} ({}), which is {have}: it has no partition table and no boot loader; start from an hvm image",
-                spec.source.name,
-                spec.source.id
-            ),
-        };
-        if let Err(error) = disk::clone(&from, range, &directory.join(DISK)) {
+        if let Err(error) = self.fill_volume(&volume.id, spec, &directory.join(DISK)) {
             remove_dir(&directory)?;
             return Err(error);
         }
@@ -175,8 +183,16 @@ impl Images for Local {
     async fn attach(&self, volume: &VolumeRecord) -> Result<Attachment> {
         ensure!(volume.complete.is_none(), "volume {} is complete: images and layers rest on its content", volume.id);
         let disk = self.volume_disk(volume)?;
-        let root = disk::root_range(&disk, &volume.virtualization_type)?;
-        let LoopDevice { path, handle } = LoopDevice::attach(&disk, root, false)?;
+        let LoopDevice { path, handle } = self.take_device(&volume.id, &disk)?;
+        let root = volume.root_partition();
+        if root > 0 {
+            match disk::root_range(&disk, root) {
+                Ok(range) => disk::add_partition(&path, root, &range)?,
+                // A new one from scratch has no partitions yet.
+                Err(_) if volume.source_image.is_none() => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(Attachment { device: path, _guard: Some(handle) })
     }
 
@@ -193,8 +209,7 @@ impl Images for Local {
         self.delete_layer(key).await?;
         let directory = self.temporary()?.join(format!("layer-{key}"));
         fs::create_dir_all(&directory)?;
-        let disk = directory.join(DISK);
-        if let Err(error) = disk::clone(&self.volume_disk(volume)?, None, &disk) {
+        if let Err(error) = self.store_layer(volume, &self.volume_disk(volume)?, &directory) {
             remove_dir(&directory)?;
             return Err(error);
         }
@@ -202,8 +217,7 @@ impl Images for Local {
             key: key.to_owned(),
             made_by: made_by.to_owned(),
             created: Timestamp::now(),
-            // st_blocks counts units of 512 bytes, whatever the file system (stat(2)).
-            size: disk.metadata()?.blocks() * 512,
+            size: Self::layer_size(&directory),
         };
         write_json(&directory.join("layer.json"), &record)?;
         fs::create_dir_all(self.layers_dir())?;
@@ -231,10 +245,12 @@ impl Images for Local {
     }
 
     async fn complete_volume(&self, volume: &VolumeRecord, key: &str) -> Result<VolumeRecord> {
-        let complete = VolumeRecord { complete: Some(key.to_owned()), ..volume.clone() };
         let directory = self.temporary()?.join(&volume.id);
-        disk::check(&directory.join(DISK), &volume.virtualization_type)?;
-        File::open(directory.join(DISK)).and_then(|disk| disk.sync_all())?;
+        let disk = directory.join(DISK);
+        disk::check(&disk, volume.root_partition())?;
+        File::open(&disk).and_then(|disk| disk.sync_all())?;
+        let digest = Some(disk::digest(&disk)?);
+        let complete = VolumeRecord { complete: Some(key.to_owned()), digest, ..volume.clone() };
         write_json(&directory.join("volume.json"), &complete)?;
         fs::create_dir_all(self.state.join("volumes"))?;
         let target = self.volume_dir(&volume.id);
@@ -266,7 +282,12 @@ impl Images for Local {
         self.temporary()
     }
 
+    fn cache(&self) -> PathBuf {
+        self.state.join("cache")
+    }
+
     async fn delete_volume(&self, id: &str) -> Result<()> {
+        drop(self.devices().remove(id));
         for directory in [self.volume_dir(id), self.temporary()?.join(id)] {
             remove_dir(&directory)?;
         }
@@ -275,8 +296,24 @@ impl Images for Local {
 
     async fn register(&self, volume: &VolumeRecord, registration: &Registration) -> Result<RegisteredImage> {
         ensure!(volume.complete.is_some(), "volume {} is not complete: provision it first", volume.id);
-        let source = Some(volume.source_image.clone());
-        self.adopt_disk(&self.volume_disk(volume)?, &volume.virtualization_type, source, registration)
+        let disk = self.volume_disk(volume)?;
+        self.register_disk(&disk, registration, |id| {
+            Ok(RegisteredImage {
+                id,
+                name: registration.name.clone(),
+                digest: match &volume.digest {
+                    Some(digest) => digest.clone(),
+                    None => disk::digest(&disk)?,
+                },
+                size: disk.metadata()?.len(),
+                virtualization_type: volume.virtualization_type.clone(),
+                root_partition: volume.root_partition,
+                created: Timestamp::now(),
+                source_image: volume.source_image.clone(),
+                tags: registration.tags.clone(),
+                verdict: None,
+            })
+        })
     }
 
     async fn image(&self, id: &str) -> Result<Option<RegisteredImage>> {
@@ -352,15 +389,15 @@ impl Images for Local {
         for id in ids {
             let image = self.read_image(id)?.with_context(|| format!("image {id} is no longer there"))?;
             let disk = self.image_disk(id);
-            let root = disk::root_range(&disk, &image.virtualization_type)?;
-            devices.push(LoopDevice::attach(&disk, root, true)?);
+            let root = disk::root_range(&disk, image.root_partition())?;
+            devices.push(LoopDevice::attach(&disk, Some(&root), true)?);
         }
         private_mount::with(std::array::from_fn(|at| devices[at].path.as_path()), look)
     }
 }
 
 fn disk_copy(from: &Path, to: &Path) -> io::Result<()> {
-    disk::clone(from, None, to).map_err(io::Error::other)
+    disk::clone(from, to).map_err(io::Error::other)
 }
 
 /// An id such as `img-3f9a0c61d2b4`.

@@ -7,7 +7,9 @@
 //! images/ID/{image.json, disk.raw}
 //! aliases/NAME                  a file that holds an image id
 //! volumes/ID/{volume.json, disk.raw}   complete volumes, never written again
-//! layers/KEY/{layer.json, disk.raw}  the state of a volume after a provisioner
+//! layers/KEY/{layer.json, changes.json, changed.raw}   the state of a volume after a provisioner, as what
+//!                               differs from the image; or with disk.raw, where files can share content
+//! cache/                        what makes later runs quicker: downloaded packages
 //! tmp/PID-STARTED/              what a process has not completed: removed once it has ended
 //! locks/                        one file for each name that can be locked
 //! locald/                       the supervisor: its copy and log (its socket is in /run)
@@ -16,7 +18,9 @@
 //! ```
 
 pub mod api;
+mod changes;
 mod disk;
+mod filter;
 mod fleets;
 mod images;
 mod instances;
@@ -24,9 +28,12 @@ mod locald;
 mod loop_device;
 mod objects;
 mod private_mount;
+mod volumes;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use cli::args::ProviderArgs;
@@ -36,11 +43,15 @@ use cli::process::ProcessId;
 pub use disk::{HVM, PARAVIRTUAL, root_range};
 pub use objects::Directory;
 
+use loop_device::LoopDevice;
+
 /// The local provider, with its state directory.
 #[derive(Debug, Clone)]
 pub struct Local {
     state: PathBuf,
     if_held: IfHeld,
+    /// Loop devices of volumes that have been made and not been attached yet.
+    devices: Arc<Mutex<BTreeMap<String, LoopDevice>>>,
 }
 
 impl Local {
@@ -51,7 +62,7 @@ impl Local {
         fs::create_dir_all(&state).with_context(|| {
             format!("creating the state directory {}: name another with --state-dir, or run as root", state.display())
         })?;
-        Ok(Self { state, if_held: args.if_held() })
+        Ok(Self { state, if_held: args.if_held(), devices: Arc::default() })
     }
 
     /// The state directory, absolute.
@@ -62,6 +73,10 @@ impl Local {
     /// Takes the lock `name`, for `what` in messages.
     pub fn lock(&self, name: &str, what: &str) -> Result<Lock> {
         Lock::take(&self.state.join("locks").join(name), what, self.if_held)
+    }
+
+    fn devices(&self) -> MutexGuard<'_, BTreeMap<String, LoopDevice>> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A directory for what this process has not completed yet.

@@ -1,0 +1,148 @@
+//! How the disks of volumes come about, and how layers keep them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::thread;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::OFlags;
+
+use super::Local;
+use super::changes::{BLOCK, Base, Changes, Piece};
+use super::disk::{self, HVM, PARAVIRTUAL};
+use super::images::{DISK, read_json, write_json};
+use super::loop_device::LoopDevice;
+use crate::{RegisteredImage, VolumeRecord, VolumeSpec};
+
+/// What a layer has instead of a disk: where it differs from the base, and the content of these ranges.
+const CHANGES: &str = "changes.json";
+const CHANGED: &str = "changed.raw";
+/// How much is written to a device at a time.
+const CHUNK: usize = 1 << 20;
+/// The unit of direct I/O on any block device here.
+const SECTOR: usize = 512;
+
+impl Local {
+    /// Makes the disk of a new volume in the new file `disk`.
+    ///
+    /// The content goes in through a loop device, which is kept for [`Local::take_device`]: to set one up over a file
+    /// that has just been written makes the kernel write all of it out first.
+    pub(super) fn fill_volume(&self, id: &str, spec: &VolumeSpec, disk: &Path) -> Result<()> {
+        let mut base = self.base(spec.source.as_ref(), &spec.virtualization_type)?;
+        let mut changes = None;
+        let layer = spec.layer.as_ref().map(|key| self.layers_dir().join(key)).unwrap_or_default();
+        if spec.layer.is_some() {
+            changes = read_json::<Changes>(&layer.join(CHANGES))?;
+            if changes.is_none() {
+                base = Some(Base::whole(layer.join(DISK))?);
+            }
+        }
+        let changed = layer.join(CHANGED);
+        let (pieces, size) = match (&changes, &base) {
+            (Some(changes), Some(base)) => (changes.pieces(base, &changed)?, changes.size),
+            (Some(_), None) => bail!("the image is gone that the layer {} was made from", layer.display()),
+            (None, Some(base)) if base.is_whole()? && disk::reflink(&base.file, disk)? => {
+                return grow(disk, spec.size);
+            }
+            (None, Some(base)) => (base.pieces(base.size())?, base.size()),
+            (None, None) => (Vec::new(), 0),
+        };
+        let doing = || format!("making the disk {}", disk.display());
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(disk).with_context(doing)?;
+        file.set_len(size).with_context(doing)?;
+        grow(disk, spec.size)?;
+        let device = LoopDevice::attach(disk, None, false)?;
+        write_through(&device, &pieces).map_err(disk::making_room).with_context(doing)?;
+        // While provisioners compute, the disk can be written to the one below it.
+        thread::spawn(move || file.sync_data());
+        self.devices().insert(id.to_owned(), device);
+        Ok(())
+    }
+
+    /// The loop device of a volume.
+    pub(super) fn take_device(&self, id: &str, disk: &Path) -> Result<LoopDevice> {
+        match self.devices().remove(id) {
+            Some(device) => Ok(device),
+            None => LoopDevice::attach(disk, None, false),
+        }
+    }
+
+    /// Keeps the present content of a volume's disk in the directory of a layer.
+    pub(super) fn store_layer(&self, volume: &VolumeRecord, disk: &Path, layer: &Path) -> Result<()> {
+        let source = match &volume.source_image {
+            Some(source) => self.read_image(&source.value)?,
+            None => None,
+        };
+        let whole = layer.join(DISK);
+        let Some(base) = self.base(source.as_ref(), &volume.virtualization_type)? else {
+            return disk::clone(disk, &whole);
+        };
+        // Where content can be shared, that is cheaper than to compare.
+        if disk::reflink(disk, &whole)? {
+            return Ok(());
+        }
+        fs::remove_file(&whole).with_context(|| format!("removing {}", whole.display()))?;
+        let changes = Changes::store(disk, &base, &layer.join(CHANGED))?;
+        write_json(&layer.join(CHANGES), &changes)
+    }
+
+    /// Bytes that a layer takes.
+    pub(super) fn layer_size(layer: &Path) -> u64 {
+        // st_blocks counts units of 512 bytes, whatever the file system (stat(2)).
+        let size = |name| layer.join(name).metadata().map_or(0, |file| file.blocks() * 512);
+        [DISK, CHANGED, CHANGES].into_iter().map(size).sum()
+    }
+
+    /// What a volume is made from at first.
+    fn base(&self, source: Option<&RegisteredImage>, virtualization_type: &str) -> Result<Option<Base>> {
+        let Some(source) = source else { return Ok(None) };
+        let file = self.image_disk(&source.id);
+        let range = match (source.virtualization_type.as_str(), virtualization_type) {
+            (HVM, PARAVIRTUAL) => disk::root_range(&file, source.root_partition())?,
+            (have, want) if have == want => return Base::whole(file).map(Some),
+            (have, want) => bail!(
+                "cannot make a {want} volume of {} ({}), which is {have}: it has no partition table and no boot loader; start from an hvm image",
+                source.name,
+                source.id
+            ),
+        };
+        Ok(Some(Base { file, range }))
+    }
+}
+
+/// Makes a disk as large as it was asked to be; none becomes smaller.
+fn grow(disk: &Path, size: Option<u64>) -> Result<()> {
+    let doing = || format!("making the disk {}", disk.display());
+    let file = OpenOptions::new().write(true).open(disk).with_context(doing)?;
+    if let Some(size) = size {
+        let now = file.metadata().with_context(doing)?.len();
+        ensure!(now <= size, "{}: it would lose content: it needs {now} bytes, not {size}", doing());
+        file.set_len(size).with_context(doing)?;
+    }
+    Ok(())
+}
+
+/// Writes by direct I/O, so that what the device has in its cache is never older than the file.
+fn write_through(device: &LoopDevice, pieces: &[Piece]) -> io::Result<()> {
+    let direct = OFlags::DIRECT.bits().cast_signed();
+    let target = OpenOptions::new().write(true).custom_flags(direct).open(&device.path)?;
+    let mut memory = vec![0; CHUNK + BLOCK as usize];
+    let aligned = memory.as_ptr().align_offset(BLOCK as usize);
+    let buffer = &mut memory[aligned..aligned + CHUNK];
+    for piece in pieces {
+        let source = File::open(piece.file)?;
+        let mut done = 0;
+        while piece.range.start + done < piece.range.end {
+            let left = usize::try_from(piece.range.end - piece.range.start - done).unwrap_or(usize::MAX);
+            let length = left.min(CHUNK);
+            let whole = length.next_multiple_of(SECTOR);
+            source.read_exact_at(&mut buffer[..length], piece.at + done)?;
+            buffer[length..whole].fill(0);
+            target.write_all_at(&buffer[..whole], piece.range.start + done)?;
+            done += length as u64;
+        }
+    }
+    Ok(())
+}
