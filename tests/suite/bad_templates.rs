@@ -52,7 +52,10 @@ fn every_fault_names_its_line_and_what_to_do() {
             ":2: there is no image 'bookwrm'; `imager images`",
         ),
         (builder("\"source_ami\": \"bookworm\", \"ami_name\": \"a:b:c\""), ":2: 'a:b:c' cannot be an image's name"),
-        (builder(&format!("{good},\n\"from_scratch\": true")), ":3: 'from_scratch' is not supported"),
+        (
+            builder(&format!("{good},\n\"from_scratch\": true")),
+            ":2: 'source_ami', 'source_ami_filter' and 'from_scratch' exclude each other",
+        ),
         (
             builder(&format!("{good},\n\"copy_file\": []")),
             ":3: builder 'amazon-chroot' has no option 'copy_file' here; did you mean 'copy_files'?",

@@ -13,3 +13,4 @@ mod pipeline;
 mod rig;
 mod templates;
 mod tester;
+mod volumes;

@@ -124,6 +124,58 @@ fn every_broken_template_is_refused_with_the_line_that_is_wrong() {
 }
 
 #[test]
+fn volumes_are_made_from_nothing_and_images_of_them_are_built_on() {
+    let templates = Templates::new();
+    let ended = templates.build(&["from-scratch.json"]);
+    let ids: Vec<_> = ended.stdout.lines().collect();
+    let disk = |id: &str| templates.rig.state().join("images").join(id).join("disk.raw");
+    assert_eq!(fs::metadata(disk(ids[0])).unwrap().len(), 1 << 30);
+    // The whole disk is the file system; debugfs needs no offset.
+    let paravirtual = |request: &str| {
+        let disk = disk(ids[1]).display().to_string();
+        cli::Command::new("debugfs").args(["-R", request, &disk]).run().unwrap().text()
+    };
+    assert_eq!(paravirtual("cat /made"), "made");
+    assert_eq!(paravirtual("cat /filled"), "filled");
+
+    // From a layer: what filled the volume has not run again.
+    let changed = templates.build(&["-var", "last=two", "from-scratch.json"]);
+    assert_eq!(changed.stderr.matches(": shell: cached").count(), 2, "{}", changed.stderr);
+
+    // The image remembers that its root is on partition 2.
+    let further = r#"{ "builders": [{ "type": "chroot", "source_image": "scratch-amazon", "image_name": "further" }],
+      "provisioners": [{ "type": "shell", "inline": ["cat /filled /last > /further"] }] }"#;
+    fs::write(templates.path("further.json"), further).unwrap();
+    templates.build(&["further.json"]);
+    let diff = templates.rig.run("imager", &["diff", "scratch-amazon", "further"]).stdout;
+    assert!(diff.contains("/further"), "{diff}");
+}
+
+#[test]
+fn a_source_is_found_by_what_it_is_like() {
+    let templates = Templates::new();
+    let ended = templates.build(&["source-filter.json"]);
+    let images = templates.rig.run("imager", &["images"]).stdout;
+    assert!(images.contains("of-filter-debian-bookworm") && ended.stdout.lines().count() == 2, "{images}");
+    // Of two that fit, one has to be meant.
+    let copy =
+        r#"{ "builders": [{ "type": "chroot", "source_image": "bookworm", "image_name": "debian-bookworm-copy" }] }"#;
+    fs::write(templates.path("copy.json"), copy).unwrap();
+    templates.build(&["copy.json"]);
+    let ambiguous = templates.imager(&["validate", "-only=neutral", "source-filter.json"]);
+    assert_eq!(ambiguous.code, Some(2), "{}", ambiguous.stderr);
+    assert!(ambiguous.stderr.contains("2 images are like that"), "{}", ambiguous.stderr);
+}
+
+#[test]
+fn a_wrapper_is_put_around_every_command() {
+    let templates = Templates::new();
+    let ended = templates.build(&["command-wrapper.json"]);
+    assert!(ended.stderr.contains("amazon-chroot: yes\n"), "{}", ended.stderr);
+    assert_eq!(templates.read(&ended, "/wrapped"), "/tmp/kiln-script.sh it's 2");
+}
+
+#[test]
 fn the_slides_of_the_talk_run_as_they_are() {
     let templates = Templates::new();
     let _play = Play::write(PLAY);

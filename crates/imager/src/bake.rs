@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use cli::{interrupt, narrate};
 use manifest::{Isolation, LeftOverProcess, ProvisionedStep};
-use provider::{Attachment, Images, VolumeRecord, VolumeSpec};
+use provider::{Images, VolumeRecord, VolumeSpec};
 
 use crate::chroot::Chroot;
-use crate::layers::MAX_AGE;
+use crate::device::Device;
 use crate::plan::{Plan, Step};
 use crate::session::Session;
 
@@ -66,7 +66,7 @@ async fn bake(provider: &impl Images, plan: &Plan, scratch: &Path) -> Result<Bak
     loop {
         let _lock = provider.lock_layer(plan.key()).await?;
         if plan.is_cacheable()
-            && let Some(volume) = provider.find_volume(plan.key(), MAX_AGE).await?
+            && let Some(volume) = provider.find_volume(plan.key(), plan.max_age).await?
         {
             let cached = |step: &Step| cached(step);
             return Ok(Baked { volume, steps: plan.steps.iter().map(cached).collect(), reused: true });
@@ -114,19 +114,24 @@ async fn provision(
     steps: &mut Vec<ProvisionedStep>,
 ) -> Result<Progress> {
     say(plan, "Attaching the root volume...");
-    let device = provider.attach(volume).await?;
+    let attachment = provider.attach(volume).await?;
     let session = Session::start()?;
+    let device = Device::name(&attachment.device, scratch)?;
+    let build = Build { plan, session: &session, device: &device, packages: &provider.cache().join("apt"), scratch };
+    if steps.is_empty() {
+        build.prepare()?;
+    }
     let todo = &plan.steps[steps.len()..];
     for (number, step) in todo.iter().enumerate() {
         // The last layer's lock is the caller's already.
         let last = number + 1 == todo.len();
         let _lock = if last { None } else { Some(provider.lock_layer(&step.key).await?) };
-        if step.cache && provider.has_layer(&step.key, MAX_AGE).await? {
+        if step.cache && provider.has_layer(&step.key, plan.max_age).await? {
             drop(session);
-            provider.detach(device).await?;
+            provider.detach(attachment).await?;
             return Ok(Progress::LayerAppeared);
         }
-        let chroot = enter(plan, &session, &device, scratch)?;
+        let chroot = build.enter()?;
         steps.push(run(plan, step, &chroot)?);
         say(plan, "Cleaning up and unmounting the root device...");
         chroot.clean_up()?;
@@ -136,37 +141,100 @@ async fn provision(
     }
     drop(session);
     say(plan, "Detaching the root volume...");
-    provider.detach(device).await?;
+    provider.detach(attachment).await?;
     Ok(Progress::Complete)
 }
 
-/// Mounts the volume and puts in what is there for the build only.
-fn enter<'a>(plan: &Plan, session: &'a Session, device: &Attachment, scratch: &Path) -> Result<Chroot<'a>> {
-    let options = &plan.options;
-    let path = mount_path(plan, &device.device, scratch)?;
-    shell_commands(plan, session, &options.pre_mount_commands, &device.device, &path)?;
-    say(plan, "Mounting the root device...");
-    let mut chroot =
-        Chroot::mount_root(session, &device.device, &path, &options.mount_options, &plan.builder, &plan.secrets)?;
-    shell_commands(plan, session, &options.post_mount_commands, &device.device, &path)?;
-    say(plan, "Mounting additional paths within the chroot...");
-    let booted = plan.isolation == Isolation::Boot;
-    let mounts = options.chroot_mounts.iter().filter(|mount| !(booted && mount.is_kernels()));
-    chroot.mount_extra(mounts)?;
-    say(plan, "Copying files from host to chroot...");
-    let files = options.copy_files.iter().filter(|file| !(booted && *file == "/etc/resolv.conf"));
-    chroot.copy_files(files)?;
-    match plan.isolation {
-        Isolation::Chroot => chroot.forbid_services()?,
-        Isolation::Boot => {
-            say(plan, "Booting the volume's own system...");
-            chroot.boot(scratch)?;
+/// What a volume is provisioned with.
+struct Build<'a> {
+    plan: &'a Plan,
+    session: &'a Session,
+    device: &'a Device,
+    /// Where packages of all builds are.
+    packages: &'a Path,
+    scratch: &'a Path,
+}
+
+impl<'a> Build<'a> {
+    /// Runs the commands that make something of a new volume. Their result is in the first layer, so they are not
+    /// run again for a build that starts from one.
+    fn prepare(&self) -> Result<()> {
+        let options = &self.plan.options;
+        let path = self.mount_path()?;
+        if options.pre_mount_commands.is_empty() && options.post_mount_commands.is_empty() {
+            return Ok(());
+        }
+        self.device.read_partitions(self.session)?;
+        for command in &options.pre_mount_commands {
+            self.shell(command, &path)?;
+            self.device.read_partitions(self.session)?;
+        }
+        let chroot = Chroot::mount_root(self.session, self.device, &path, self.plan)?;
+        for command in &options.post_mount_commands {
+            self.shell(command, &path)?;
+        }
+        let mounted = chroot.mounted_below()?;
+        ensure!(
+            mounted.is_empty(),
+            "post_mount_commands mounted {}, which only the first provisioner would see: name it in chroot_mounts",
+            mounted.join(" and ")
+        );
+        chroot.clean_up()
+    }
+
+    /// Mounts the volume and puts in what is there for the build only.
+    fn enter(&self) -> Result<Chroot<'a>> {
+        let Self { plan, session, device, packages, scratch } = *self;
+        let options = &plan.options;
+        say(plan, "Mounting the root device...");
+        let mut chroot = Chroot::mount_root(session, device, &self.mount_path()?, plan)?;
+        say(plan, "Mounting additional paths within the chroot...");
+        let booted = plan.isolation == Isolation::Boot;
+        chroot.mount_extra(options.chroot_mounts.iter().filter(|mount| !(booted && mount.is_kernels())))?;
+        chroot.share_packages(packages, scratch)?;
+        say(plan, "Copying files from host to chroot...");
+        chroot.copy_files(options.copy_files.iter().filter(|file| !(booted && *file == "/etc/resolv.conf")))?;
+        match plan.isolation {
+            Isolation::Chroot => chroot.forbid_services()?,
+            Isolation::Boot => {
+                say(plan, "Booting the volume's own system...");
+                chroot.boot(scratch)?;
+            }
+        }
+        Ok(chroot)
+    }
+
+    fn mount_path(&self) -> Result<PathBuf> {
+        match &self.plan.options.mount_path {
+            // Packer's field there is the name without the directory.
+            Some(path) => {
+                Ok(fields(path, self.device.path().file_name().unwrap_or_default().as_ref(), Path::new(""))?.into())
+            }
+            None => Ok(self.scratch.join("root").join(&self.plan.builder)),
         }
     }
-    Ok(chroot)
+
+    /// Runs a line of the template's on the host, where the volume's device and mounts are seen.
+    fn shell(&self, line: &str, mount_path: &Path) -> Result<()> {
+        let line = fields(line, self.device.path(), mount_path)?;
+        // As with Packer, relative paths start where imager was started.
+        let here = std::env::current_dir().context("finding the working directory")?;
+        let run = self.session.enter(&[&format!("--wdns={}", here.display())]);
+        let run = match &self.plan.options.command_wrapper {
+            Some(wrapper) => run.args(["/bin/sh", "-c", wrapper, "sh"]),
+            None => run,
+        };
+        let run = run.args(["/bin/sh", "-c", &line]);
+        let run = run.labelled(&self.plan.builder).narrated();
+        self.plan.secrets.iter().fold(run, cli::Command::secret).run()?;
+        Ok(())
+    }
 }
 
 fn run(plan: &Plan, step: &Step, chroot: &Chroot) -> Result<ProvisionedStep> {
+    if let Some(why) = &step.why {
+        narrate::detail(&format!("{}: {} runs: {why}", plan.builder, step.kind));
+    }
     say(plan, &format!("Provisioning with {}...", step.kind));
     let started = Instant::now();
     let ran = step.attempts.run(chroot, &plan.failure, || step.provisioner.run(chroot, &step.stage));
@@ -182,7 +250,9 @@ fn run(plan: &Plan, step: &Step, chroot: &Chroot) -> Result<ProvisionedStep> {
         let (builder, kind) = (&plan.builder, &step.kind);
         narrate::note(&format!("{builder}: {kind} left a process running, which was ended: {}", process.command_line));
     }
-    let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let took = started.elapsed();
+    say(plan, &format!("{}: {:.1} s", step.kind, took.as_secs_f64()));
+    let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     Ok(ProvisionedStep { kind: step.kind.clone(), layer: step.key.clone(), cached: false, millis, left_over })
 }
 
@@ -192,7 +262,7 @@ fn run(plan: &Plan, step: &Step, chroot: &Chroot) -> Result<ProvisionedStep> {
 async fn known_prefix(provider: &impl Images, plan: &Plan) -> Result<usize> {
     let cacheable = plan.steps.iter().take_while(|step| step.cache).count();
     for known in (1..=cacheable.min(plan.steps.len().saturating_sub(1))).rev() {
-        if provider.has_layer(&plan.steps[known - 1].key, MAX_AGE).await? {
+        if provider.has_layer(&plan.steps[known - 1].key, plan.max_age).await? {
             return Ok(known);
         }
     }
@@ -204,28 +274,14 @@ fn volume_spec(plan: &Plan, known: usize) -> VolumeSpec {
         source: plan.source.clone(),
         layer: known.checked_sub(1).map(|last| plan.steps[last].key.clone()),
         virtualization_type: plan.virtualization_type.clone(),
+        root_partition: plan.root_partition_given(),
+        size: plan.options.size,
         tags: plan.options.tags.clone(),
     }
 }
 
 fn cached(step: &Step) -> ProvisionedStep {
     ProvisionedStep { kind: step.kind.clone(), layer: step.key.clone(), cached: true, millis: 0, left_over: Vec::new() }
-}
-
-fn mount_path(plan: &Plan, device: &Path, scratch: &Path) -> Result<PathBuf> {
-    match &plan.options.mount_path {
-        Some(path) => Ok(fields(path, device, Path::new(""))?.into()),
-        None => Ok(scratch.join("root").join(&plan.builder)),
-    }
-}
-
-fn shell_commands(plan: &Plan, session: &Session, commands: &[String], device: &Path, path: &Path) -> Result<()> {
-    for command in commands {
-        let line = fields(command, device, path)?;
-        let run = session.command("/bin/sh").args(["-c", &line]).labelled(&plan.builder).narrated();
-        plan.secrets.iter().fold(run, cli::Command::secret).run()?;
-    }
-    Ok(())
 }
 
 /// Fills in what is known only now.

@@ -11,12 +11,19 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use cli::Command;
 
+use crate::device::Device;
 use crate::isolation::{self, Booted, Directory, Inside, LeftOver};
+use crate::package_cache::PackageCache;
+use crate::plan::Plan;
 use crate::session::Session;
 use crate::template::Mount;
 
 /// Keeps package scripts from starting daemons: 101 is "action forbidden by policy" in invoke-rc.d(8).
 const POLICY_RC_D: &[u8] = b"#!/bin/sh\nexit 101\n";
+
+/// ext4 has each commit of its journal reach the disk in order (ext4(5), barrier), at the latest when it is mounted.
+/// A volume is throw-away until it is complete; it is written out as a whole when it is detached.
+const WITHOUT_BARRIERS: &[&str] = &["-t", "ext4", "-o", "barrier=0"];
 
 /// The environment of what runs in the chroot.
 const ENVIRONMENT: &[(&str, &str)] = &[
@@ -33,9 +40,10 @@ const PROXIES: &[&str] = &["http_proxy", "https_proxy", "no_proxy"];
 /// A mounted volume that commands can be run in: chrooted, or in its own system where that is booted.
 pub(crate) struct Chroot<'a> {
     session: &'a Session,
+    /// What templates know the volume's device by.
     device: PathBuf,
     root: PathBuf,
-    mounted: Vec<PathBuf>,
+    packages: Option<PackageCache>,
     booted: Option<Booted>,
     put_in: Vec<PutIn>,
     /// Name of the builder, for what is shown.
@@ -45,6 +53,8 @@ pub(crate) struct Chroot<'a> {
     deadline: Cell<Option<Instant>>,
     /// The words before a command that keep it from syncing what it writes.
     without_sync: [String; 2],
+    /// A line of shell that every command is put into, as `"$@"`.
+    wrapper: Option<String>,
 }
 
 /// A file that is there for the build only.
@@ -57,46 +67,59 @@ struct PutIn {
 }
 
 impl<'a> Chroot<'a> {
-    /// Mounts the root device.
-    pub(crate) fn mount_root(
-        session: &'a Session,
-        device: &Path,
-        root: &Path,
-        options: &[String],
-        label: &str,
-        secrets: &[String],
-    ) -> Result<Self> {
+    /// Mounts the root file system of `device` at `root`, as the plan has it.
+    pub(crate) fn mount_root(session: &'a Session, device: &Device, root: &Path, plan: &Plan) -> Result<Self> {
         fs::create_dir_all(root).with_context(|| format!("creating the mount point {}", root.display()))?;
-        let options = options.iter().flat_map(|option| ["-o", option]);
-        session.command("mount").args(options).arg(device).arg(root).run()?;
+        let device_of_root = device.present(plan.root_partition())?;
+        let mount = |more: &[&str]| {
+            let options = plan.options.mount_options.iter().flat_map(|option| ["-o", option]);
+            session.command("mount").args(more).args(options).arg(&device_of_root).arg(root).run()
+        };
+        mount(WITHOUT_BARRIERS).or_else(|_| mount(&[]))?;
         Ok(Self {
             session,
-            device: device.to_owned(),
+            device: device.path().to_owned(),
             root: root.to_owned(),
-            mounted: vec![root.to_owned()],
+            packages: None,
             booted: None,
             put_in: Vec::new(),
-            label: label.to_owned(),
-            secrets: secrets.to_owned(),
+            label: plan.builder.clone(),
+            secrets: plan.secrets.clone(),
             deadline: Cell::new(None),
             without_sync: crate::suppress_sync::words()?,
+            wrapper: plan.options.command_wrapper.clone(),
         })
     }
 
+    /// What is mounted below the root.
+    pub(crate) fn mounted_below(&self) -> Result<Vec<String>> {
+        let mounts = self.session.mounts()?;
+        Ok(mounts
+            .into_iter()
+            .filter(|mount| Path::new(mount) != self.root && Path::new(mount).starts_with(&self.root))
+            .collect())
+    }
+
     /// Mounts further file systems inside the root.
-    pub(crate) fn mount_extra<'m>(&mut self, mounts: impl IntoIterator<Item = &'m Mount>) -> Result<()> {
+    pub(crate) fn mount_extra<'m>(&self, mounts: impl IntoIterator<Item = &'m Mount>) -> Result<()> {
         for Mount { kind, source, target } in mounts {
             let target = self.root.join(target.strip_prefix("/").unwrap_or(target));
             let made = self.session.command("mkdir").arg("-p").arg(&target).run();
             let how: &[&str] = if kind == "bind" { &["--bind"] } else { &["-t", kind] };
             let mounted = made.and_then(|_| self.session.command("mount").args(how).arg(source).arg(&target).run());
             match mounted {
-                Ok(_) => self.mounted.push(target),
+                Ok(_) => {}
                 // Not every kernel has it, and little needs it.
                 Err(_) if kind == "binfmt_misc" => {}
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(())
+    }
+
+    /// Lets apt use what other builds have downloaded.
+    pub(crate) fn share_packages(&mut self, shared: &Path, scratch: &Path) -> Result<()> {
+        self.packages = PackageCache::mount(self.session, &self.root, shared, scratch, &self.label)?;
         Ok(())
     }
 
@@ -138,7 +161,7 @@ impl<'a> Chroot<'a> {
         self.deadline.set(deadline);
     }
 
-    /// The block device that is mounted.
+    /// What templates know the volume's device by.
     pub(crate) fn device(&self) -> &Path {
         &self.device
     }
@@ -166,6 +189,9 @@ impl<'a> Chroot<'a> {
 
     fn words(&self) -> Vec<String> {
         let mut words = Vec::new();
+        if let Some(wrapper) = &self.wrapper {
+            words.extend(["/bin/sh", "-c", wrapper, "sh"].map(str::to_owned));
+        }
         match &self.booted {
             Some(booted) => {
                 words.extend(self.without_sync.iter().cloned());
@@ -244,10 +270,8 @@ impl<'a> Chroot<'a> {
         // A removed file may have held a secret: its blocks must not stay in the image. A device that
         // cannot discard says so, and then what it frees is its provider's concern.
         self.session.command("fstrim").arg(&self.root).ask()?;
-        while let Some(mounted) = self.mounted.pop() {
-            self.session.command("umount").arg(&mounted).run()?;
-        }
-        Ok(())
+        self.session.command("umount").arg("--recursive").arg(&self.root).run()?;
+        self.packages.map_or(Ok(()), PackageCache::share)
     }
 
     fn put_in(&mut self, path: &Path, content: &[u8], mode: u32) -> Result<()> {

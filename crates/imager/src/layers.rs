@@ -1,5 +1,6 @@
 //! Layer keys: equal keys mean that the same thing would be made.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -7,24 +8,33 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use manifest::Isolation;
+use manifest::{Identity, Isolation};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::explain::StepInputs;
+
 /// Raised whenever the same inputs would come to another content.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
-/// How old a layer may be: its packages are as old as it is.
-pub(crate) const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How many days old a layer may be unless the user says otherwise: its packages are as old as it is.
+pub(crate) const MAX_AGE_DAYS: u32 = 7;
 
-/// The key at the bottom: the source image and how its volume is set up.
-pub(crate) fn root_key(source_digest: &str, isolation: Isolation, builder: &serde_json::Value) -> String {
-    key(&json!({ "format": FORMAT, "isolation": isolation, "source": source_digest, "builder": builder }))
+/// A number of days.
+pub(crate) fn days(number: u32) -> Duration {
+    Duration::from_secs(u64::from(number) * 24 * 3600)
+}
+
+/// The key at the bottom: the source image's digest, if there is one, and how its volume is set up.
+pub(crate) fn root_key(source: Option<&Identity>, isolation: Isolation, builder: &serde_json::Value) -> String {
+    key(
+        &json!({ "format": FORMAT, "isolation": isolation, "source": source.map(|digest| &digest.value), "builder": builder }),
+    )
 }
 
 /// The key of what a provisioner makes of its parent: its options, and every file that it can see.
-pub(crate) fn next_key(parent: &str, kind: &str, options: &serde_json::Value, stage: &str) -> String {
-    key(&json!({ "parent": parent, "type": kind, "options": options, "stage": stage }))
+pub(crate) fn next_key(parent: &str, inputs: &StepInputs) -> String {
+    key(&json!({ "parent": parent, "inputs": inputs }))
 }
 
 fn key(inputs: &serde_json::Value) -> String {
@@ -32,34 +42,27 @@ fn key(inputs: &serde_json::Value) -> String {
     hex::encode(Sha256::digest(inputs.to_string()))
 }
 
-/// The digest of a directory: names, types, modes and contents, but no times.
-pub(crate) fn digest_tree(directory: &Path) -> Result<String> {
-    let mut sha = Sha256::new();
-    for entry in walkdir::WalkDir::new(directory).sort_by_file_name() {
+/// What is in a directory: names, and digests of types, modes and contents, but not of times.
+pub(crate) fn digest_tree(directory: &Path) -> Result<BTreeMap<String, String>> {
+    let mut tree = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(directory).min_depth(1) {
         let entry = entry.with_context(|| format!("reading {}", directory.display()))?;
         let path = entry.path();
         let doing = || format!("hashing {}", path.display());
         let metadata = path.symlink_metadata().with_context(doing)?;
-        let name = path.strip_prefix(directory)?.as_os_str().as_encoded_bytes();
+        let mut sha = Sha256::new();
         let executable = metadata.permissions().mode() & 0o111 != 0;
-        let content = if metadata.is_symlink() {
-            let target = fs::read_link(path).with_context(doing)?;
-            Sha256::digest(target.as_os_str().as_encoded_bytes())
+        sha.update([u8::from(metadata.is_dir()), u8::from(metadata.is_symlink()), u8::from(executable)]);
+        if metadata.is_symlink() {
+            sha.update(fs::read_link(path).with_context(doing)?.as_os_str().as_encoded_bytes());
         } else if metadata.is_file() {
-            let mut content = Sha256::new();
-            io::copy(&mut fs::File::open(path).with_context(doing)?, &mut HashWriter(&mut content))
-                .with_context(doing)?;
-            content.finalize()
-        } else {
-            Sha256::digest([])
-        };
-        let kind = [u8::from(metadata.is_dir()), u8::from(metadata.is_symlink()), u8::from(executable)];
-        sha.update((name.len() as u64).to_le_bytes());
-        sha.update(name);
-        sha.update(kind);
-        sha.update(content);
+            io::copy(&mut fs::File::open(path).with_context(doing)?, &mut HashWriter(&mut sha)).with_context(doing)?;
+        }
+        // Two names that are no text would be one in a lossy form.
+        let name = path.strip_prefix(directory)?.as_os_str().as_encoded_bytes().escape_ascii().to_string();
+        tree.insert(name, hex::encode(sha.finalize()));
     }
-    Ok(hex::encode(sha.finalize()))
+    Ok(tree)
 }
 
 struct HashWriter<'a>(&'a mut Sha256);
@@ -81,11 +84,14 @@ mod tests {
 
     #[test]
     fn a_key_depends_on_everything_below_it() {
-        let root = root_key("digest", Isolation::Boot, &json!({"a": 1}));
-        let next = |parent: &str, stage: &str| next_key(parent, "shell", &json!({"inline": ["true"]}), stage);
+        let root = root_key(Some(&Identity::sha256("digest")), Isolation::Boot, &json!({"a": 1}));
+        let next = |parent: &str, stage: &str| {
+            let files = [("script.sh".to_owned(), stage.to_owned())].into();
+            next_key(parent, &StepInputs { kind: "shell".into(), options: BTreeMap::new(), files })
+        };
         assert_eq!(next(&root, "s"), next(&root, "s"));
         assert_ne!(next(&root, "s"), next(&root, "t"));
-        assert_ne!(next(&root, "s"), next(&root_key("other", Isolation::Boot, &json!({"a": 1})), "s"));
+        assert_ne!(next(&root, "s"), next(&root_key(None, Isolation::Boot, &json!({"a": 1})), "s"));
     }
 
     #[test]

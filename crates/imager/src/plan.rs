@@ -2,30 +2,38 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use cli::narrate;
 use manifest::{Identity, Isolation};
 use provider::{Images, RegisteredImage, SourceImage};
 
+use crate::explain::{self, Inputs, StepInputs};
 use crate::isolation;
 use crate::layers;
 use crate::on_error::Failure;
 use crate::post_processors::{self, PostProcessor};
 use crate::provisioners::{Attempts, Provisioner, Reading};
 use crate::recipe::Recipe;
-use crate::template::{Builder, Options, Template, Values};
+use crate::template::{Builder, Options, Source, Template, Values};
 
 /// A builder's image to be.
 pub(crate) struct Plan {
     pub(crate) builder: String,
     pub(crate) options: Builder,
-    pub(crate) source: RegisteredImage,
+    /// Image at the bottom, unless it is made from scratch.
+    pub(crate) source: Option<RegisteredImage>,
     pub(crate) virtualization_type: String,
     pub(crate) isolation: Isolation,
     pub(crate) artifact: Option<Identity>,
     pub(crate) steps: Vec<Step>,
     root_key: String,
+    /// How old layers may be.
+    pub(crate) max_age: Duration,
+    /// By what name its inputs are kept, and what they are.
+    build: String,
+    inputs: Inputs,
     pub(crate) secrets: Vec<String>,
     /// What is done with the image.
     pub(crate) post_processors: Vec<PostProcessor>,
@@ -44,6 +52,8 @@ pub(crate) struct Step {
     pub(crate) key: String,
     /// Whether its layer may be used again.
     pub(crate) cache: bool,
+    /// Why it runs, if it does, where that is to be told.
+    pub(crate) why: Option<String>,
 }
 
 /// How a plan is carried out, which does not bear on what it makes.
@@ -51,8 +61,12 @@ pub(crate) struct Step {
 pub(crate) struct How {
     /// Whether layers of earlier runs are used.
     pub(crate) use_cache: bool,
+    /// How old they may be.
+    pub(crate) max_age: Duration,
     /// Whether Ansible's modules run in a process that stays.
     pub(crate) accelerate: bool,
+    /// Whether it is told why something runs.
+    pub(crate) explain: bool,
 }
 
 impl Plan {
@@ -66,28 +80,51 @@ impl Plan {
         how: How,
     ) -> Result<Self> {
         let ReadBuilder { options, source, values, for_key } = read_builder(provider, template, builder).await?;
+        let sources = || source.as_ref().map(|source| source.virtualization_type.clone());
         let virtualization_type =
-            options.virtualization_type.clone().unwrap_or_else(|| source.virtualization_type.clone());
+            options.virtualization_type.clone().or_else(sources).expect("what is made from scratch says its type");
 
-        let (isolation, reason) = isolation::decide(provider, options.isolation, &source).await?;
+        let (isolation, reason) = isolation::decide(provider, options.isolation, source.as_ref()).await?;
         if let Some(reason) = reason {
             narrate::note(&format!("{builder}: services will not start while it is provisioned: {reason}"));
         }
-        let root_key =
-            layers::root_key(&source.digest.value, isolation, &content_options(&for_key, &virtualization_type));
+        let digest = source.as_ref().map(|source| &source.digest);
+        let content = content_options(&for_key, &virtualization_type);
+        let root_key = layers::root_key(digest, isolation, &content);
+        let mut inputs = Inputs {
+            source: digest.map(|digest| digest.value.clone()),
+            isolation,
+            builder: explain::digests(&content),
+            steps: Vec::new(),
+        };
         let mut steps = Vec::new();
         let mut parent = root_key.clone();
         let mut how = how;
         for (number, written) in template.provisioners(builder)?.into_iter().enumerate() {
             let stage = scratch.join(format!("{builder}-{number}"));
-            let step = step(template, written, &values, recipe, &stage, &parent, how)?;
+            let (step, step_inputs) = step(template, written, &values, recipe, &stage, &parent, how)?;
+            inputs.steps.push(step_inputs);
             parent.clone_from(&step.key);
             // What follows a step that is always run follows from a content that nobody knows beforehand.
             how.use_cache = step.cache;
             steps.push(step);
         }
+        let build = format!("{}: {builder}", recipe.name());
+        if how.explain {
+            let past = explain::recall(&provider.cache(), &build);
+            for (step, why) in steps.iter_mut().zip(explain::reasons(past.as_ref(), &inputs)) {
+                step.why = Some(match why {
+                    Some(why) => why,
+                    None if !step.cache => "its result is never taken from a layer".to_owned(),
+                    None => "its result was not kept, or is too old".to_owned(),
+                });
+            }
+        }
         Ok(Self {
             builder: builder.to_owned(),
+            max_age: how.max_age,
+            build,
+            inputs,
             options,
             source,
             virtualization_type,
@@ -114,16 +151,33 @@ impl Plan {
             written.bool("cache")?;
             Attempts::read(&mut written)?;
             let artifact = recipe.artifact.as_ref();
-            let reading = Reading { values: &values, base: &recipe.base, artifact, only_checking: true, accelerate: false };
+            let reading =
+                Reading { values: &values, base: &recipe.base, artifact, only_checking: true, accelerate: false };
             Provisioner::read(written, &reading)?;
         }
         post_processors::read(template, builder, &values, &recipe.base)?;
         Ok(())
     }
 
+    /// Keeps what its volume follows from, now that it has been made.
+    pub(crate) fn remember(&self, provider: &impl Images) -> Result<()> {
+        explain::remember(&provider.cache(), &self.build, &self.inputs)
+    }
+
     /// The key of the volume that this leads to.
     pub(crate) fn key(&self) -> &str {
         self.steps.last().map_or(&self.root_key, |step| &step.key)
+    }
+
+    /// The partition that has the root; 0 is the whole disk.
+    pub(crate) fn root_partition(&self) -> u32 {
+        provider::root_partition(&self.virtualization_type, self.root_partition_given())
+    }
+
+    /// The same, where it is not the one that the virtualization type implies.
+    pub(crate) fn root_partition_given(&self) -> Option<u32> {
+        let sources = self.source.as_ref().filter(|source| source.virtualization_type == self.virtualization_type);
+        self.options.root_partition.or(sources.and_then(|source| source.root_partition))
     }
 
     /// Whether every step may be taken from a layer.
@@ -135,7 +189,7 @@ impl Plan {
 /// A builder that has been read, and what the texts of its provisioners may ask for.
 struct ReadBuilder {
     options: Builder,
-    source: RegisteredImage,
+    source: Option<RegisteredImage>,
     values: Values,
     /// Its options as they go into layer keys.
     for_key: serde_json::Value,
@@ -147,23 +201,58 @@ async fn read_builder(provider: &impl Images, template: &Template, builder: &str
     let for_key = options.digestible(&template.without_secrets(&values));
     let region = options.string("region")?.unwrap_or_else(|| "local".to_owned());
     values.fields.insert("BuildRegion", values.interpolate(&region).unwrap_or(region));
-    let (name, line) = Builder::source(&mut options, &values)?;
-    let source = provider.find_source(&SourceImage { name: name.clone() }).await?;
-    let source = source.ok_or_else(|| {
-        let why = format!("there is no image '{name}'");
-        options.fault(line, why, "`imager images` lists what there is; `imager base` makes a base image")
-    })?;
-    values.fields.insert("SourceAMI", source.id.clone());
-    values.fields.insert("SourceAMIName", source.name.clone());
-    values.source_tags = Some(source.tags.clone());
+    let (source, line) = Source::read(&mut options, &values)?;
+    let source = find(provider, source, line, &options).await?;
+    if let Some(source) = &source {
+        values.fields.insert("SourceAMI", source.id.clone());
+        values.fields.insert("SourceAMIName", source.name.clone());
+        values.source_tags = Some(source.tags.clone());
+    }
     let options = Builder::read(options, &values)?;
     Ok(ReadBuilder { options, source, values, for_key })
 }
 
+/// The image that a builder starts from; `None` if it starts from nothing.
+async fn find(
+    provider: &impl Images,
+    source: Source,
+    line: usize,
+    options: &Options,
+) -> Result<Option<RegisteredImage>> {
+    const LIST: &str = "`imager images` lists what there is; `imager base` makes a base image";
+    match source {
+        Source::Scratch => Ok(None),
+        Source::Named(name) => match provider.find_source(&SourceImage { name: name.clone() }).await? {
+            Some(image) => Ok(Some(image)),
+            None => Err(options.fault(line, format!("there is no image '{name}'"), LIST).into()),
+        },
+        Source::Filtered { filter, most_recent } => {
+            let found = provider.find_images(&filter).await;
+            let mut found = found.map_err(|why| options.fault(line, format!("{why:#}"), "mend it"))?;
+            match (found.pop(), found.len()) {
+                (None, _) => Err(options.fault(line, "no image is like that", LIST).into()),
+                (Some(newest), others) if others == 0 || most_recent => Ok(Some(newest)),
+                (Some(newest), others) => {
+                    let why = format!("{} images are like that, {} among them", others + 1, newest.id);
+                    let remedy = "add \"most_recent\": true, or a filter that tells them apart";
+                    Err(options.fault(line, why, remedy).into())
+                }
+            }
+        }
+    }
+}
+
 /// The builder's options that bear on what is on the disk: its name and tags do not.
 fn content_options(options: &serde_json::Value, virtualization_type: &str) -> serde_json::Value {
-    const CONTENT: &[&str] =
-        &["mount_options", "chroot_mounts", "copy_files", "pre_mount_commands", "post_mount_commands"];
+    const CONTENT: &[&str] = &[
+        "mount_options",
+        "mount_partition",
+        "chroot_mounts",
+        "copy_files",
+        "pre_mount_commands",
+        "post_mount_commands",
+        "root_volume_size",
+    ];
     let mut content = serde_json::Map::new();
     content.insert("virtualization_type".into(), virtualization_type.into());
     for name in CONTENT {
@@ -182,13 +271,14 @@ fn step(
     stage: &Path,
     parent: &str,
     how: How,
-) -> Result<Step> {
+) -> Result<(Step, StepInputs)> {
     let cache = written.bool("cache")?;
     let attempts = Attempts::read(&mut written)?;
     let redacted = template.without_secrets(values);
     let for_key = written.digestible(&redacted);
     let artifact = recipe.artifact.as_ref();
-    let reading = |values| Reading { values, base: &recipe.base, artifact, only_checking: false, accelerate: how.accelerate };
+    let reading =
+        |values| Reading { values, base: &recipe.base, artifact, only_checking: false, accelerate: how.accelerate };
     let (kind, provisioner) = Provisioner::read(written.clone(), &reading(values))?;
     let cache = cache.unwrap_or_else(|| !provisioner.acts_on_host()) && how.use_cache;
     fs::create_dir_all(stage)?;
@@ -199,11 +289,13 @@ fn step(
     } else {
         provisioner.stage(stage)?;
     }
-    let key = layers::next_key(parent, &kind, &for_key, &layers::digest_tree(stage)?);
+    let options = explain::digests(&for_key);
+    let inputs = StepInputs { kind: kind.clone(), options, files: layers::digest_tree(stage)? };
+    let key = layers::next_key(parent, &inputs);
     if !template.secrets().is_empty() {
         fs::remove_dir_all(stage)?;
         fs::create_dir_all(stage)?;
         provisioner.stage(stage)?;
     }
-    Ok(Step { kind, provisioner, attempts, stage: stage.to_owned(), key, cache })
+    Ok((Step { kind, provisioner, attempts, stage: stage.to_owned(), key, cache, why: None }, inputs))
 }

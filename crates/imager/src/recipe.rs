@@ -65,6 +65,14 @@ impl Recipe {
         })
     }
 
+    /// What is built, by a name that it keeps from run to run.
+    pub(crate) fn name(&self) -> String {
+        match &self.manifest {
+            Some(manifest) => format!("component {}", manifest.component.name),
+            None => std::path::absolute(&self.template).unwrap_or_default().display().to_string(),
+        }
+    }
+
     /// Values of the variables that a template may declare.
     pub(crate) fn known_variables(&self) -> Vec<(String, String)> {
         let Some(manifest) = &self.manifest else { return Vec::new() };

@@ -85,6 +85,13 @@ impl Session {
         self.root().join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    /// Where something is mounted, in the order in which that was done (proc_pid_mountinfo(5)).
+    pub(crate) fn mounts(&self) -> Result<Vec<String>> {
+        let mounts =
+            fs::read_to_string(format!("/proc/{}/mountinfo", self.init)).context("looking into the session")?;
+        Ok(mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(str::to_owned).collect())
+    }
+
     /// The control group of a system that is booted in the session; nobody has made it yet.
     pub(crate) fn group(&self) -> PathBuf {
         group(self.init)

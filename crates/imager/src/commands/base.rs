@@ -52,7 +52,7 @@ pub(crate) async fn run(provider: &Local, args: Args) -> Result<ExitCode> {
         replace: false,
     };
     narrate::step("Registering the base image...");
-    let image = provider.adopt_disk(&disk, HVM, None, &registration)?;
+    let image = provider.adopt_disk(&disk, HVM, &registration)?;
     provider.alias(&suite, &image.id).await?;
     if let Some(version) = base::version_of(&suite)? {
         provider.alias(&format!("debian-{version}"), &image.id).await?;

@@ -9,7 +9,6 @@ use provider::{Images, Registration, SourceImage};
 use super::provision::{self, Args, MANIFEST, Order};
 use super::snapshot;
 use crate::bake::Baked;
-use crate::layers::MAX_AGE;
 use crate::plan::Plan;
 use crate::post_processors::Artifact;
 
@@ -99,7 +98,7 @@ async fn check_names(provider: &impl Images, order: &Order) -> Result<()> {
         let taken = provider.find_source(&SourceImage { name: name.clone() }).await?;
         // The volume that the image was made of would be found again, and with it the image.
         if let Some(taken) = taken.filter(|taken| taken.name == *name)
-            && !(plan.is_cacheable() && provider.find_volume(plan.key(), MAX_AGE).await?.is_some())
+            && !(plan.is_cacheable() && provider.find_volume(plan.key(), plan.max_age).await?.is_some())
         {
             let why = format!("builder '{}': the image name '{name}' is taken by {}", plan.builder, taken.id);
             let remedy = "choose another name, set \"force_deregister\": true in the builder, or run with -force";

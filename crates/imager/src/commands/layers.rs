@@ -7,14 +7,16 @@ use comfy_table::presets::NOTHING;
 use jiff::{SignedDuration, Timestamp};
 use provider::{Images, LayerRecord};
 
+use crate::layers::MAX_AGE_DAYS;
+
 /// Arguments of `imager layers`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Remove layers that are older than --older-than, and the oldest ones while all take more than --max-size.
     #[arg(long)]
     prune: bool,
-    /// Age in days; layers past seven days are not used any more.
-    #[arg(long, value_name = "DAYS", default_value_t = 7, requires = "prune")]
+    /// Age in days; unless --max-age says otherwise, layers past seven days are not used any more.
+    #[arg(long, value_name = "DAYS", default_value_t = MAX_AGE_DAYS, requires = "prune")]
     older_than: u32,
     /// Size in GiB that all layers together may take.
     #[arg(long, value_name = "GIB", requires = "prune")]

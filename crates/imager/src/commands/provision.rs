@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::build;
 use crate::bake::{Baked, bake_all};
+use crate::layers::{MAX_AGE_DAYS, days};
 use crate::on_error::{Failure, OnError};
 use crate::plan::{How, Plan};
 use crate::recipe::Recipe;
@@ -32,6 +33,12 @@ pub(crate) struct Args {
     /// Use no layer of an earlier run.
     #[arg(long)]
     no_cache: bool,
+    /// Tell for each provisioner that runs which of its inputs is another than at the last build.
+    #[arg(long)]
+    explain: bool,
+    /// Use no layer that is older than this many days.
+    #[arg(long, value_name = "DAYS", default_value_t = MAX_AGE_DAYS)]
+    max_age: u32,
     /// Start a Python for each of Ansible's modules, as Ansible does by itself.
     #[arg(long)]
     no_accelerate: bool,
@@ -129,7 +136,12 @@ impl Order {
             check_deployed_builder(&template, manifest, args.template.is_some())?;
         }
         let mut plans = Vec::new();
-        let how = How { use_cache: !args.no_cache && !args.force, accelerate: !args.no_accelerate };
+        let how = How {
+            use_cache: !args.no_cache && !args.force,
+            max_age: days(args.max_age),
+            accelerate: !args.no_accelerate,
+            explain: args.explain,
+        };
         for builder in builders {
             let mut plan = Plan::make(provider, &template, &builder, &recipe, scratch.path(), how).await?;
             plan.failure = Failure::new(args.on_error);
@@ -142,7 +154,14 @@ impl Order {
 
     /// Provisions the volumes, in the order of the plans.
     pub(crate) fn bake(&self, provider: &(impl Images + Sync)) -> Vec<Result<Baked>> {
-        bake_all(provider, &self.plans, self.scratch.path(), self.at_once)
+        let baked = bake_all(provider, &self.plans, self.scratch.path(), self.at_once);
+        for (plan, _) in self.plans.iter().zip(&baked).filter(|(_, baked)| baked.is_ok()) {
+            // It only tells why something runs; nothing rests on it.
+            if let Err(error) = plan.remember(provider) {
+                narrate::note(&format!("{error:#}"));
+            }
+        }
+        baked
     }
 }
 
@@ -197,7 +216,7 @@ fn entry<P: Images>(plan: &Plan, artifact: Identity, baked: Baked, started: Time
         stamp: Stamp::now(env!("CARGO_PKG_VERSION"), started, Identity::sha256(plan.key())),
         identity: Identity::new(P::VOLUME, baked.volume.id),
         artifact,
-        source_image: Identity::new(P::IMAGE, &plan.source.id),
+        source_image: plan.source.as_ref().map(|source| Identity::new(P::IMAGE, &source.id)),
         image_name: plan.options.image_name.clone(),
         virtualization_type: plan.virtualization_type.clone(),
         tags: plan.options.tags.clone(),

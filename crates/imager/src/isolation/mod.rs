@@ -25,14 +25,19 @@ pub(crate) use left_over::{LeftOver, end, look_at};
 pub(crate) async fn decide(
     provider: &impl Images,
     wanted: Option<Isolation>,
-    source: &RegisteredImage,
+    source: Option<&RegisteredImage>,
 ) -> Result<(Isolation, Option<String>)> {
     match wanted {
         Some(wanted) => Ok((wanted, None)),
         None => match lacking() {
             Some(lacking) => Ok((Isolation::Chroot, Some(lacking))),
-            None if provider.with_root(&source.id, |root| Ok(has_systemd(root))).await? => Ok((Isolation::Boot, None)),
-            None => Ok((Isolation::Chroot, None)),
+            None => match source {
+                Some(source) if provider.with_root(&source.id, |root| Ok(has_systemd(root))).await? => {
+                    Ok((Isolation::Boot, None))
+                }
+                // What will be in a volume that is made from scratch, nobody knows yet.
+                _ => Ok((Isolation::Chroot, None)),
+            },
         },
     }
 }

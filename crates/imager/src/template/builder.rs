@@ -32,6 +32,8 @@ const AWS_ONLY: &[&str] = &[
     "snapshot_users",
     "snapshot_groups",
     "snapshot_tags",
+    "root_device_name",
+    "ami_block_device_mappings",
     "root_volume_type",
     "root_volume_tags",
     "root_volume_encrypt_boot",
@@ -51,15 +53,17 @@ const AWS_ONLY: &[&str] = &[
 ];
 
 /// What the options are called that have another name with each type of builder.
-struct Names {
-    source: &'static str,
+pub(super) struct Names {
+    pub(super) source: &'static str,
+    pub(super) source_filter: &'static str,
     name: &'static str,
-    virtualization_type: &'static str,
+    pub(super) virtualization_type: &'static str,
     description: &'static str,
 }
 
 const AMAZON: Names = Names {
     source: "source_ami",
+    source_filter: "source_ami_filter",
     name: "ami_name",
     virtualization_type: "ami_virtualization_type",
     description: "ami_description",
@@ -67,14 +71,19 @@ const AMAZON: Names = Names {
 
 const NEUTRAL: Names = Names {
     source: "source_image",
+    source_filter: "source_image_filter",
     name: "image_name",
     virtualization_type: "virtualization_type",
     description: "image_description",
 };
 
 impl Names {
-    fn of(options: &Options) -> &'static Self {
+    pub(super) fn of(options: &Options) -> &'static Self {
         if options.kind() == "chroot" { &NEUTRAL } else { &AMAZON }
+    }
+
+    pub(super) fn is_amazon(&self) -> bool {
+        self.source == AMAZON.source
     }
 }
 
@@ -85,6 +94,12 @@ pub(crate) struct Builder {
     pub(crate) image_name: String,
     /// `hvm`, `paravirtual`, or as the source is.
     pub(crate) virtualization_type: Option<String>,
+    /// The partition that has the root, if that is not as the virtualization type has it; 0 is the whole disk.
+    pub(crate) root_partition: Option<u32>,
+    /// Size of the volume in bytes, if it is not the source's.
+    pub(crate) size: Option<u64>,
+    /// What every command is put into, such as `sudo {{.Command}}`.
+    pub(crate) command_wrapper: Option<String>,
     /// What keeps the provisioners apart from the host; `None` is whatever the volume and the host can do.
     pub(crate) isolation: Option<Isolation>,
     /// Where the root is mounted; may name `.Device`.
@@ -121,25 +136,7 @@ impl Mount {
 }
 
 impl Builder {
-    /// Which image the builder starts from, and the line that says so: the rest may ask for what that image is.
-    pub(crate) fn source(options: &mut Options, values: &Values) -> Result<(String, usize)> {
-        for (name, remedy) in [
-            ("source_ami_filter", "name the image in source_ami, by id or alias (`imager alias`)"),
-            ("from_scratch", "start from an image (`imager base` makes one)"),
-            ("root_volume_size", "make a larger base image (`imager base --size`)"),
-            ("root_device_name", "remove it"),
-            ("ami_block_device_mappings", "remove it"),
-        ] {
-            options.refuse(name, remedy)?;
-        }
-        only_default(options, "command_wrapper", "{{.Command}}", "remove it: run imager as root")?;
-        only_default(options, "mount_partition", "1", "remove it: the root is partition 1 of an hvm image")?;
-        let source = Names::of(options).source;
-        let line = options.line_of(source);
-        Ok((text(options, values, source)?, line))
-    }
-
-    /// The rest of the builder's options, after [`Builder::source`].
+    /// The builder's options, after [`super::Source::read`].
     pub(crate) fn read(mut options: Options, values: &Values) -> Result<Self> {
         let names = Names::of(&options);
         if options.kind() == "amazon-chroot" {
@@ -162,6 +159,12 @@ impl Builder {
             let why = format!("there is no virtualization type '{other}'");
             return Err(options.fault(line, why, "use hvm or paravirtual").into());
         }
+        let partition_line = options.line_of("mount_partition");
+        let root_partition = options.number("mount_partition")?;
+        if root_partition.is_some_and(|number| number > 0) && virtualization_type.as_deref() == Some("paravirtual") {
+            let why = "a paravirtual volume is a file system on the whole disk, without partitions";
+            return Err(options.fault(partition_line, why, "remove mount_partition").into());
+        }
         let mut tags = BTreeMap::new();
         let line = options.line_of("tags");
         for (name, value) in options.string_map("tags")? {
@@ -173,6 +176,10 @@ impl Builder {
         let builder = Self {
             image_name,
             virtualization_type,
+            root_partition,
+            // Packer's unit is GiB.
+            size: options.number("root_volume_size")?.filter(|size| *size > 0).map(|size| u64::from(size) << 30),
+            command_wrapper: command_wrapper(&mut options)?,
             mount_path: options.string("mount_path")?,
             mount_options: options.strings("mount_options")?,
             isolation: isolation(&mut options)?,
@@ -199,15 +206,19 @@ fn mend(options: &Options, line: usize, name: &str, why: &str) -> anyhow::Error 
     options.fault(line, format!("{name}: {why}"), "mend it").into()
 }
 
-/// Accepts an option that says what is the case anyway.
-fn only_default(options: &mut Options, name: &'static str, default: &str, remedy: &str) -> Result<()> {
-    let line = options.line_of(name);
-    match options.string(name)? {
-        Some(other) if other != default => {
-            let why = format!("{name} '{other}' is not supported");
-            Err(options.fault(line, why, remedy).into())
+/// `None` if it adds nothing.
+fn command_wrapper(options: &mut Options) -> Result<Option<String>> {
+    const COMMAND: &str = "{{.Command}}";
+    let line = options.line_of("command_wrapper");
+    match options.string("command_wrapper")? {
+        Some(wrapper) if wrapper.matches(COMMAND).count() != 1 || wrapper.matches("{{").count() != 1 => {
+            let why = format!("command_wrapper '{wrapper}' does not have {COMMAND} once, and nothing else in braces");
+            Err(options.fault(line, why, format!("write it as sudo {COMMAND}")).into())
         }
-        _ => Ok(()),
+        // The command's own words, each as it is.
+        wrapper => {
+            Ok(wrapper.map(|wrapper| wrapper.replace(COMMAND, "\"$@\"")).filter(|wrapper| wrapper.trim() != "\"$@\""))
+        }
     }
 }
 

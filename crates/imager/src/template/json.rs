@@ -246,6 +246,11 @@ impl Options {
     /// A list of strings; one string stands for a list of one.
     pub(crate) fn strings(&mut self, name: &'static str) -> Result<Vec<String>> {
         let Some(node) = self.node(name) else { return Ok(Vec::new()) };
+        self.texts_of(name, node)
+    }
+
+    /// The strings of a member that has been taken.
+    pub(crate) fn texts_of(&self, name: &str, node: Node) -> Result<Vec<String>> {
         let line = node.line;
         match node.content {
             Content::Array(items) => items.into_iter().map(|item| self.as_string(name, item)).collect(),

@@ -4,6 +4,7 @@ mod builder;
 mod go_layout;
 mod interpolate;
 mod json;
+mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 pub(crate) use builder::{Builder, Mount};
 pub(crate) use interpolate::Values;
 pub(crate) use json::{Content, DOING, Options};
+pub(crate) use source::Source;
 
 /// A template, read and checked as far as that goes without a builder.
 pub(crate) struct Template {

@@ -79,6 +79,12 @@ class Payload(MetaPathFinder, Loader):
                 return spec
         return None
 
+    def found(self, fullname):
+        spec = self.find_spec(fullname)
+        if spec is None:
+            raise ImportError("there is no %s in the module's payload" % fullname, name=fullname)
+        return spec
+
     def create_module(self, spec):
         return None
 
@@ -86,7 +92,7 @@ class Payload(MetaPathFinder, Loader):
         exec(self.get_code(module.__name__), module.__dict__)
 
     def get_code(self, fullname):
-        spec = self.find_spec(fullname)
+        spec = self.found(fullname)
         source = self.sources[spec.loader_state]
         key = hashlib.sha256(source).digest()
         if key not in compiled:
@@ -94,13 +100,13 @@ class Payload(MetaPathFinder, Loader):
         return compiled[key]
 
     def get_source(self, fullname):
-        return self.sources[self.find_spec(fullname).loader_state].decode()
+        return self.sources[self.found(fullname).loader_state].decode()
 
     def is_package(self, fullname):
-        return self.find_spec(fullname).submodule_search_locations is not None
+        return self.found(fullname).submodule_search_locations is not None
 
     def get_filename(self, fullname):
-        return self.find_spec(fullname).origin
+        return self.found(fullname).origin
 
     def get_data(self, path):
         with zipfile.ZipFile(self.path) as archive:
