@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, base};
 
 /// Versions of the example that tests deploy.
 #[derive(Debug, Clone, Copy)]
@@ -29,12 +29,8 @@ impl Version {
 impl Rig {
     /// A rig that has the example's images, tested, and a manifest for each version.
     pub fn with_images() -> Self {
-        let rig = Self::new();
         let baked = prepare();
-        for part in ["images", "aliases"] {
-            fs::remove_dir_all(rig.state().join(part)).unwrap();
-            cli::Command::new("cp").arg("-al").arg(baked.join("state").join(part)).arg(rig.state()).run().unwrap();
-        }
+        let rig = Self::with_images_of(&baked.join("state"));
         for version in [Version::One, Version::Two, Version::Bad] {
             let name = format!("{}.json", version.name());
             fs::copy(baked.join(&name), rig.path().join(&name)).unwrap();
@@ -50,7 +46,7 @@ impl Rig {
 
 /// Bakes and tests the versions beside the base image, unless that has been done for the same inputs.
 fn prepare() -> PathBuf {
-    let base = PathBuf::from(std::env::var_os("KILN_TEST_BASE").expect("KILN_TEST_BASE"));
+    let base = base();
     let all = base.with_file_name("test-images");
     fs::create_dir_all(&all).unwrap();
     let lock = File::create(all.join("lock")).unwrap();

@@ -3,6 +3,8 @@
 //! They need root and are started by `cargo xtask test`, which builds the
 //! programs and makes the base image first.
 
+mod accelerated;
+mod ansible_image;
 mod bad_templates;
 mod baked;
 mod deployer;
@@ -13,4 +15,5 @@ mod pipeline;
 mod rig;
 mod templates;
 mod tester;
+mod tree;
 mod volumes;

@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What a test works with. Dropping it checks that nothing is left on the machine.
 pub struct Rig {
     directory: TempDir,
+    /// Whether programs are told of the rig's manifest.
+    with_manifest: bool,
 }
 
 /// A repository with one component in it.
@@ -25,20 +27,28 @@ pub struct Component {
 }
 
 impl Rig {
-    /// A rig whose state directory has the base image (by hard links) and nothing else.
+    /// A rig whose state directory has the base image and nothing else.
     pub fn new() -> Self {
+        Self::with_images_of(&base())
+    }
+
+    /// A rig whose state directory has the images of another (by hard links) and nothing else.
+    pub fn with_images_of(state: &Path) -> Self {
         assert!(rustix::process::geteuid().is_root(), "this test mounts disks and boots instances: it needs root");
-        let base = std::env::var_os("KILN_TEST_BASE").map(PathBuf::from);
-        let base = base.expect("KILN_TEST_BASE names the state directory with the base image: run `cargo xtask test`");
         // Beside the base image, for hard links do not leave a file system.
-        let directory = tempfile::Builder::new().prefix("rig-").tempdir_in(base.parent().unwrap()).unwrap();
-        let rig = Self { directory };
+        let directory = tempfile::Builder::new().prefix("rig-").tempdir_in(base().parent().unwrap()).unwrap();
+        let rig = Self { directory, with_manifest: true };
         for part in ["images", "aliases"] {
             fs::create_dir_all(rig.state()).unwrap();
-            let copied = cli::Command::new("cp").arg("-al").arg(base.join(part)).arg(rig.state()).run();
+            let copied = cli::Command::new("cp").arg("-al").arg(state.join(part)).arg(rig.state()).run();
             copied.expect("the base image: `cargo xtask test` makes it");
         }
         rig
+    }
+
+    /// From here on programs are told of no manifest, as people are who have a template only.
+    pub fn without_manifest(&mut self) {
+        self.with_manifest = false;
     }
 
     pub fn path(&self) -> &Path {
@@ -62,11 +72,11 @@ impl Rig {
         // target/debug/deps/suite-…: the programs are two directories up.
         let this = std::env::current_exe().unwrap();
         let program = this.parent().and_then(Path::parent).unwrap().join(name);
-        cli::Command::new(program)
+        let program = cli::Command::new(program)
             .env("KILN_STATE_DIR", self.state())
-            .env("KILN_MANIFEST", self.manifest_path())
             .env("NO_COLOR", "1")
-            .current_dir(self.path())
+            .current_dir(self.path());
+        if self.with_manifest { program.env("KILN_MANIFEST", self.manifest_path()) } else { program }
     }
 
     /// Runs a program and returns how it ended, with everything that it printed.
@@ -164,6 +174,12 @@ impl Rig {
         let state = self.state().canonicalize().unwrap_or_else(|_| self.state());
         format!("kiln-{}", &hex::encode(Sha256::digest(state.as_os_str().as_encoded_bytes()))[..8])
     }
+}
+
+/// The state directory with the base image.
+pub fn base() -> PathBuf {
+    let base = std::env::var_os("KILN_TEST_BASE").map(PathBuf::from);
+    base.expect("KILN_TEST_BASE names the state directory with the base image: run `cargo xtask test`")
 }
 
 impl Drop for Rig {

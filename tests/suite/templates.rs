@@ -28,7 +28,8 @@ impl Drop for Play {
 
 impl Templates {
     fn new() -> Self {
-        let rig = Rig::new();
+        let mut rig = Rig::new();
+        rig.without_manifest();
         let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
         cli::Command::new("cp").arg("-r").arg(templates).arg(rig.path().join("templates")).run().unwrap();
         Self { rig }
@@ -42,8 +43,7 @@ impl Templates {
     fn imager(&self, arguments: &[&str]) -> Ended {
         let program = self.rig.program("imager").args(arguments).current_dir(self.path(""));
         let piped = std::process::Stdio::piped;
-        let program =
-            program.configure(|command| _ = command.env_remove("KILN_MANIFEST").stdout(piped()).stderr(piped()));
+        let program = program.configure(|command| _ = command.stdout(piped()).stderr(piped()));
         Ended::of(program.spawn().unwrap().wait_with_output().unwrap())
     }
 

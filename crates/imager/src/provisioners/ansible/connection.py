@@ -41,6 +41,9 @@ DOCUMENTATION = """
 display = Display()
 
 
+# What is only there for this connection: modules need not see it.
+OURS = ("ANSIBLE_CONNECTION_PLUGINS", "KILN_ENTER", "KILN_RUNNER")
+
 # What shells that Ansible was told to use add after a module's interpreter.
 SLEEP = " && sleep 0"
 
@@ -97,7 +100,7 @@ class Connection(ConnectionBase):
         request = {
             "words": words,
             "directory": os.getcwd() if inside else "/",
-            "environment": dict(os.environ) if inside else None,
+            "environment": {name: os.environ[name] for name in os.environ if name not in OURS} if inside else None,
             "module": module,
         }
         reply, theirs = os.pipe()

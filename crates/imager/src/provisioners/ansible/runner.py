@@ -149,7 +149,8 @@ def can_run_here(interpreter, environment):
 def run_module(environment, payload, learned):
     """Runs a module's text as a new interpreter would that has it on stdin; returns the exit code."""
     os.environ.clear()
-    os.environ.update(environment)
+    # As the shell does that would start the interpreter.
+    os.environ.update(environment, PWD=os.getcwd())
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     time.tzset()
     try:
