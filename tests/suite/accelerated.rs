@@ -116,7 +116,8 @@ fn the_trees_are_the_same(rig: &Rig, source: &str) {
     );
     let mut differences = differences(&with, &without);
     // Ansible leaves the files of asynchronous tasks under a name of the moment, and crontab(1) writes the moment down.
-    differences.retain(|name| !name.starts_with("root/.ansible/tmp/ansible-tmp-") && !name.starts_with("var/spool/cron/"));
+    differences
+        .retain(|name| !name.starts_with("root/.ansible/tmp/ansible-tmp-") && !name.starts_with("var/spool/cron/"));
     assert!(differences.is_empty(), "{differences:#?}");
     assert!(fast < slow, "{fast} ms with it, {slow} without");
 }

@@ -9,7 +9,19 @@ use std::time::{Duration, Instant};
 use manifest::Isolation;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::rig::{Ended, processes_with, rig_with_artifact as rig, shell, succeeded, wait_for};
+use crate::rig::{Ended, Rig, processes_with, rig_with_artifact as rig, shell, succeeded, wait_for};
+
+/// What the role has made besides a server, whatever started meanwhile.
+fn assert_role_is_there(rig: &Rig) {
+    let disk = rig.volume_disk("b");
+    assert!(rig.read_from(&disk, "/etc/passwd").contains("keeper:"));
+    assert!(rig.read_from(&disk, "/var/spool/cron/crontabs/keeper").contains("7 * * * * /bin/true"));
+    assert!(rig.read_from(&disk, "/etc/systemd/system/look.service").contains("echo Debian"));
+    for unit in ["redis-server", "look", "cron"] {
+        let wanted = format!("stat /etc/systemd/system/multi-user.target.wants/{unit}.service");
+        assert!(rig.debugfs(&disk, &wanted).contains("Inode"), "{unit} is not enabled");
+    }
+}
 
 /// A template of one builder with this isolation and these provisioners.
 fn template(isolation: &str, provisioners: &str) -> String {
@@ -23,13 +35,20 @@ fn template(isolation: &str, provisioners: &str) -> String {
 /// A role that installs a server, configures it, restarts it by a handler, and talks to it.
 fn write_role(directory: &Path, talks: bool) {
     let role = directory.join("roles/cache");
-    for part in ["tasks", "handlers"] {
+    for part in ["tasks", "handlers", "templates"] {
         fs::create_dir_all(role.join(part)).unwrap();
     }
     let mut tasks = String::from(
         "- ansible.builtin.apt: { name: redis-server, update_cache: true, install_recommends: false }\n\
          - ansible.builtin.lineinfile: { path: /etc/redis/redis.conf, regexp: '^port ', line: port 6400 }\n\
          \x20 notify: restart the cache\n\
+         - ansible.builtin.group: { name: keepers, system: true }\n\
+         - ansible.builtin.user: { name: keeper, group: keepers, system: true, shell: /usr/sbin/nologin }\n\
+         - ansible.builtin.apt: { name: cron, install_recommends: false }\n\
+         - ansible.builtin.cron: { name: look, user: keeper, minute: '7', job: /bin/true }\n\
+         - ansible.builtin.template: { src: look.service.j2, dest: /etc/systemd/system/look.service }\n\
+         \x20 notify: reload systemd\n\
+         - ansible.builtin.systemd: { name: look, enabled: true, daemon_reload: true }\n\
          - ansible.builtin.service: { name: redis-server, state: started, enabled: true }\n\
          - ansible.builtin.meta: flush_handlers\n",
     );
@@ -41,7 +60,11 @@ fn write_role(directory: &Path, talks: bool) {
         );
     }
     fs::write(role.join("tasks/main.yml"), tasks).unwrap();
-    let handlers = "- name: restart the cache\n  ansible.builtin.service: { name: redis-server, state: restarted }\n";
+    let handlers = "- name: restart the cache\n  ansible.builtin.service: { name: redis-server, state: restarted }\n\
+                    - name: reload systemd\n  ansible.builtin.systemd: { daemon_reload: true }\n";
+    let unit = "[Unit]\nAfter=redis-server.service\n[Service]\nType=oneshot\nUser=keeper\n\
+                ExecStart=/bin/echo {{ ansible_distribution }}\n[Install]\nWantedBy=multi-user.target\n";
+    fs::write(role.join("templates/look.service.j2"), unit).unwrap();
     fs::write(role.join("handlers/main.yml"), handlers).unwrap();
     fs::write(directory.join("site.yml"), "- hosts: all\n  roles: [cache]\n").unwrap();
 }
@@ -58,6 +81,7 @@ fn services_start_and_handlers_restart_them() {
     assert_eq!(rig.manifest().volumes["b"].isolation, Isolation::Boot);
     assert_eq!(rig.read_from(&disk, "/colour"), "blue\nactive", "the service starts at the next boot, with its data");
     assert!(rig.manifest().volumes["b"].provisioners.iter().all(|step| step.left_over.is_empty()));
+    assert_role_is_there(&rig);
 }
 
 #[test]
@@ -67,8 +91,7 @@ fn in_a_chroot_the_same_role_starts_nothing_and_succeeds() {
     let after = shell("if redis-cli -p 6400 ping; then exit 1; fi");
     succeeded(rig.provision(&template("chroot", &[PLAY, &after].join(",")), &[]));
     assert_eq!(rig.manifest().volumes["b"].isolation, Isolation::Chroot);
-    let wanted = "/etc/systemd/system/multi-user.target.wants/redis-server.service";
-    assert!(rig.debugfs(&rig.volume_disk("b"), &format!("stat {wanted}")).contains("Inode"), "it is not enabled");
+    assert_role_is_there(&rig);
 }
 
 #[test]

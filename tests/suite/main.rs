@@ -14,6 +14,7 @@ mod isolation;
 mod pipeline;
 mod rig;
 mod templates;
+mod terminal;
 mod tester;
 mod tree;
 mod volumes;

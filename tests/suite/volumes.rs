@@ -43,6 +43,21 @@ fn each_provisioner_says_why_it_runs() {
 }
 
 #[test]
+fn a_layer_is_not_another_builders_whose_name_is_in_it() {
+    let rig = rig();
+    let (named, after) = (shell("echo $PACKER_BUILD_NAME > /name"), shell("true"));
+    let two = template("", &[&named, &after]).replace(
+        "\"builders\": [",
+        r#""builders": [{ "name": "a", "type": "amazon-chroot", "source_ami": "bookworm", "ami_name": "image-a",
+           "isolation": "chroot" }, "#,
+    );
+    succeeded(rig.provision(&two, &[]));
+    for builder in ["a", "b"] {
+        assert_eq!(rig.read_from(&rig.volume_disk(builder), "/name"), builder);
+    }
+}
+
+#[test]
 fn a_layer_may_be_too_old() {
     let rig = rig();
     let provisioners = [shell("true"), shell("true; true")];

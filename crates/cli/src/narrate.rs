@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use console::{Color, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 
 static CURRENT: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -22,6 +23,7 @@ fn with_current<T>(use_it: impl FnOnce(&mut Option<ProgressBar>) -> T) -> T {
 
 static MACHINE_READABLE: AtomicBool = AtomicBool::new(false);
 static WITHOUT_COLOUR: AtomicBool = AtomicBool::new(false);
+static VOICES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn line(kind: &str, text: &str) {
@@ -29,7 +31,7 @@ fn line(kind: &str, text: &str) {
         return machine("", "ui", &[kind, text]);
     }
     let text = without_secrets(text);
-    let text = if WITHOUT_COLOUR.load(Ordering::SeqCst) { plain(&text) } else { text };
+    let text = if WITHOUT_COLOUR.load(Ordering::SeqCst) { plain(&text) } else { in_colour(text) };
     with_current(|current| match current {
         Some(bar) if !bar.is_hidden() => bar.println(text),
         // Nobody may be reading any more; that is no reason to stop working.
@@ -45,6 +47,29 @@ pub fn machine_readable() {
 /// Whether everything is told in Packer's format for machines. Then nothing else may go to stdout.
 pub fn is_machine_readable() -> bool {
     MACHINE_READABLE.load(Ordering::SeqCst)
+}
+
+/// From here on lines have a colour by who speaks, on a terminal: these begin theirs with their name and a colon.
+pub fn voices(names: impl IntoIterator<Item = String>) {
+    *VOICES.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = names.into_iter().collect();
+}
+
+/// The colours of builders in Packer, in its order (command/build.go).
+const COLOURS: [Color; 5] = [Color::Green, Color::Cyan, Color::Magenta, Color::Yellow, Color::Blue];
+
+fn in_colour(text: String) -> String {
+    let voices = VOICES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match voice(&text, &voices) {
+        Some(number) => Style::new().for_stderr().fg(COLOURS[number % COLOURS.len()]).apply_to(text).to_string(),
+        None => text,
+    }
+}
+
+/// Whose line it is.
+fn voice(text: &str, voices: &[String]) -> Option<usize> {
+    let said = text.trim_start_matches("==> ").trim_start();
+    let said = said.strip_prefix("note: ").unwrap_or(said);
+    voices.iter().position(|name| said.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(':')))
 }
 
 /// From here on the colours that programs write into their lines are left out.
@@ -148,6 +173,16 @@ mod tests {
     #[test]
     fn only_colours_are_left_out() {
         assert_eq!(plain("\x1b[0;32mok\x1b[0m: [default] \x1b[2K"), "ok: [default] \x1b[2K");
+    }
+
+    #[test]
+    fn a_line_is_of_the_builder_that_it_begins_with() {
+        let voices = ["one".to_owned(), "one-more".to_owned()];
+        let of = |text| voice(text, &voices);
+        assert_eq!(of("==> one: Creating the root volume..."), Some(0));
+        assert_eq!(of("    one-more: ok: [default]"), Some(1));
+        assert_eq!(of("    note: one: left a process running"), Some(0));
+        assert_eq!(of("    another: one: x"), None);
     }
 
     #[test]

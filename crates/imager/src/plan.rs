@@ -275,7 +275,7 @@ fn step(
     let cache = written.bool("cache")?;
     let attempts = Attempts::read(&mut written)?;
     let redacted = template.without_secrets(values);
-    let for_key = written.digestible(&redacted);
+    let mut for_key = written.digestible(&redacted);
     let artifact = recipe.artifact.as_ref();
     let reading =
         |values| Reading { values, base: &recipe.base, artifact, only_checking: false, accelerate: how.accelerate };
@@ -288,6 +288,10 @@ fn step(
         harmless.stage(stage)?;
     } else {
         provisioner.stage(stage)?;
+    }
+    if provisioner.is_told_of_builder() {
+        for_key["build_name"] = values.build_name.clone().into();
+        for_key["build_type"] = values.build_type.clone().into();
     }
     let options = explain::digests(&for_key);
     let inputs = StepInputs { kind: kind.clone(), options, files: layers::digest_tree(stage)? };

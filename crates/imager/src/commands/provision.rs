@@ -135,6 +135,9 @@ impl Order {
         if let Some(manifest) = &recipe.manifest {
             check_deployed_builder(&template, manifest, args.template.is_some())?;
         }
+        if builders.len() > 1 {
+            narrate::voices(builders.iter().cloned());
+        }
         let mut plans = Vec::new();
         let how = How {
             use_cache: !args.no_cache && !args.force,

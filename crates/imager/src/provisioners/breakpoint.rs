@@ -1,6 +1,6 @@
 //! `breakpoint`: waits for Enter, so that a person can look into the volume.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -70,8 +70,9 @@ pub(super) fn ask(question: &str) -> Result<String> {
         let ready = rustix::io::retry_on_intr(|| poll(&mut waiting, Some(&tick)))?;
         interrupt::check()?;
         if ready > 0 {
+            // Without a buffer, in which the rest of the line would wait where poll does not look.
             let mut byte = [0];
-            if stdin.lock().read(&mut byte)? == 0 {
+            if rustix::io::retry_on_intr(|| rustix::io::read(&stdin, &mut byte))? == 0 {
                 bail!("the terminal was closed");
             }
             typed.push(byte[0]);

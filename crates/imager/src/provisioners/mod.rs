@@ -84,6 +84,11 @@ impl Provisioner {
         }
     }
 
+    /// Whether what it runs is told the builder's name and type, which its result may follow.
+    pub(crate) fn is_told_of_builder(&self) -> bool {
+        matches!(self, Self::Ansible(_) | Self::AnsibleLocal(_) | Self::Shell(_) | Self::ShellLocal(_))
+    }
+
     /// Copies everything that it uses from the host into `stage`.
     pub(crate) fn stage(&self, stage: &Path) -> Result<()> {
         match self {
