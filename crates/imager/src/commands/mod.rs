@@ -61,7 +61,7 @@ enum Command {
 }
 
 /// Runs the command line.
-pub(crate) fn run() -> Result<ExitCode> {
+pub fn run() -> Result<ExitCode> {
     let words: Vec<_> = std::env::args_os().skip(1).collect();
     // What a session runs of us is no command of a user's: its words are not ours to read.
     match words.first().and_then(|first| first.to_str()) {

@@ -60,7 +60,12 @@ impl Template {
     pub(crate) fn load(path: &Path, base: &Path, given: &GivenVariables) -> Result<Self> {
         let text = fs::read_to_string(path)
             .map_err(|error| BadInput::new(DOING, error.to_string(), "name an existing JSON template").in_file(path))?;
-        let mut root = Options::of(path, "the template", json::parse(path, &text)?)?;
+        Self::parse(path, &text, base, given)
+    }
+
+    /// Reads a template's text, which is from `path`.
+    pub(crate) fn parse(path: &Path, text: &str, base: &Path, given: &GivenVariables) -> Result<Self> {
+        let mut root = Options::of(path, "the template", json::parse(path, text)?)?;
         check_version(&mut root)?;
         root.string("description")?;
         let sensitive: BTreeSet<String> = root.strings("sensitive-variables")?.into_iter().collect();
