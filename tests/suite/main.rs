@@ -11,6 +11,7 @@ mod deployer;
 mod diff;
 mod imager;
 mod isolation;
+mod packer;
 mod pipeline;
 mod rig;
 mod templates;

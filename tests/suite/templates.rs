@@ -244,21 +244,62 @@ fn ansible_runs_inside_and_from_the_host_and_fetches_roles() {
 
     let role = templates.path("role");
     cli::Command::new("cp").arg("-r").arg(templates.path("files/roles/greeting")).arg(&role).run().unwrap();
-    let git = |arguments: &[&str]| {
-        let identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"];
-        cli::Command::new("git").current_dir(&role).args(identity).args(arguments).run().unwrap()
-    };
-    git(&["init", "--quiet"]);
     fs::create_dir(role.join("meta")).unwrap();
     fs::write(role.join("meta/main.yml"), "galaxy_info: { author: test, description: a role }\n").unwrap();
-    git(&["add", "--all"]);
-    git(&["commit", "--quiet", "--message", "role"]);
+    commit_all(&role);
     let requirements = format!("roles:\n  - src: git+file://{}\n    name: fetched\n", role.display());
     fs::write(templates.path("requirements.yml"), requirements).unwrap();
     let ended = templates.build(&["-force", "galaxy.json"]);
     assert_eq!(templates.read(&ended, "/from-role").trim(), "127.0.0.1");
     // When a role was fetched is no part of what it is.
     assert!(templates.build(&["galaxy.json"]).stderr.contains("unchanged"));
+}
+
+/// Makes a directory a repository, with all that is in it as its first commit.
+fn commit_all(directory: &Path) {
+    let git = |arguments: &[&str]| {
+        let identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"];
+        cli::Command::new("git").current_dir(directory).args(identity).args(arguments).run().unwrap()
+    };
+    git(&["init", "--quiet", "--initial-branch=main"]);
+    git(&["add", "--all"]);
+    git(&["commit", "--quiet", "--message", "first"]);
+}
+
+#[test]
+fn a_collection_is_fetched_and_an_inventory_is_the_users() {
+    let templates = Templates::new();
+    let collection = templates.path("fetched-collection");
+    fs::create_dir_all(collection.join("roles/greet/tasks")).unwrap();
+    let galaxy = "namespace: ours\nname: greetings\nversion: 1.0.0\nreadme: README.md\nauthors: [test]\n";
+    fs::write(collection.join("galaxy.yml"), galaxy).unwrap();
+    fs::write(collection.join("README.md"), "greetings\n").unwrap();
+    let tasks = "- ansible.builtin.copy: { dest: /from-collection, content: \"{{ inventory_hostname }} {{ a | default(0) }}\" }\n";
+    fs::write(collection.join("roles/greet/tasks/main.yml"), tasks).unwrap();
+    commit_all(&collection);
+    let requirements =
+        format!("collections:\n  - name: git+file://{}\n    type: git\n    version: main\n", collection.display());
+    fs::write(templates.path("requirements.yml"), requirements).unwrap();
+    let play = "- hosts: all\n  roles: [ours.greetings.greet]\n";
+    fs::write(templates.path("files/from-galaxy.yml"), play).unwrap();
+    let ended = templates.build(&["galaxy.json"]);
+    assert_eq!(templates.read(&ended, "/from-collection"), "127.0.0.1 0");
+    assert!(templates.build(&["galaxy.json"]).stderr.contains("unchanged"));
+
+    let with = |option: &str| {
+        let template = format!(
+            r#"{{ "builders": [{{ "type": "chroot", "source_image": "bookworm", "image_name": "inventory", "force_deregister": true }}],
+              "provisioners": [{{ "type": "ansible", "playbook_file": "files/from-galaxy.yml", "galaxy_file": "requirements.yml", {option} }}] }}"#
+        );
+        fs::write(templates.path("inventory.json"), template).unwrap();
+        templates.read(&templates.build(&["inventory.json"]), "/from-collection")
+    };
+    fs::write(templates.path("hosts"), "volume a=1\n").unwrap();
+    assert_eq!(with(r#""inventory_file": "hosts""#), "volume 1");
+    assert_eq!(with(r#""inventory_file_template": "{{.HostAlias}} a=2\n", "host_alias": "named""#), "named 2");
+    fs::create_dir(templates.path("inventory")).unwrap();
+    fs::write(templates.path("inventory/hosts"), "listed a=3\n").unwrap();
+    assert_eq!(with(r#""inventory_directory": "inventory""#), "listed 3");
 }
 
 #[test]
