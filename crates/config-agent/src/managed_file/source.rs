@@ -1,0 +1,84 @@
+//! What a template's variable is in the store.
+
+use std::collections::BTreeMap;
+
+use minijinja::Value;
+use thiserror::Error;
+
+use super::ManagedFile;
+use crate::values::{Map, Selector, Values};
+
+/// Where a variable comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// Its key or keys.
+    pub selector: Selector,
+    /// What it is if the store has none; without it the file needs the key.
+    pub default: Option<Value>,
+}
+
+/// What a file is made from: its variables, and the keys they came from.
+#[derive(Debug)]
+pub struct Used {
+    /// The template's variables.
+    pub variables: Value,
+    /// The keys and values behind them.
+    pub keys: Map,
+}
+
+/// Why a file cannot be made from what the store has.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum Problem {
+    /// It needs a key.
+    #[error("the store has no {0}, which is required")]
+    Missing(String),
+    /// It needs at least one key.
+    #[error("the store has nothing below {0}, which is required")]
+    Empty(String),
+    /// A value is not text.
+    #[error("the value of {0} is not UTF-8")]
+    NotText(String),
+}
+
+impl ManagedFile {
+    /// Its variables as the store has them.
+    pub fn used(&self, values: &Values) -> Result<Used, Problem> {
+        let mut keys = Map::new();
+        let mut variables = BTreeMap::new();
+        for (name, source) in &self.values {
+            variables.insert(name.clone(), source.value(values, &mut keys)?);
+        }
+        Ok(Used { variables: Value::from(variables), keys })
+    }
+}
+
+impl Source {
+    fn value(&self, values: &Values, keys: &mut Map) -> Result<Value, Problem> {
+        match &self.selector {
+            Selector::Key(key) => match (values.get(key), &self.default) {
+                (Some(value), _) => {
+                    keys.insert(key.clone(), value.to_vec());
+                    text(key, value).map(Value::from)
+                }
+                (None, Some(default)) => Ok(default.clone()),
+                (None, None) => Err(Problem::Missing(key.clone())),
+            },
+            Selector::Below(prefix) => {
+                let mut found = BTreeMap::new();
+                for (key, value) in values.below(prefix) {
+                    keys.insert(key.to_owned(), value.to_vec());
+                    found.insert(key[prefix.len()..].to_owned(), Value::from(text(key, value)?));
+                }
+                match &self.default {
+                    None if found.is_empty() => Err(Problem::Empty(prefix.clone())),
+                    Some(default) if found.is_empty() => Ok(default.clone()),
+                    _ => Ok(Value::from(found)),
+                }
+            }
+        }
+    }
+}
+
+fn text<'a>(key: &str, value: &'a [u8]) -> Result<&'a str, Problem> {
+    std::str::from_utf8(value).map_err(|_| Problem::NotText(key.to_owned()))
+}
