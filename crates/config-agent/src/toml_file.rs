@@ -77,7 +77,8 @@ fn explain(message: &str, at: &str) -> (String, String) {
         let remedy = "add it; docs/config-agent.md describes every key";
         (format!("missing key '{first}' {}", table(at)), remedy.to_owned())
     } else if message.starts_with("wanted exactly 1 element") {
-        (format!("[{at}] must have exactly one kind"), "remove all but one".to_owned())
+        let table = at.split('.').next().unwrap_or_default();
+        (format!("[{table}] must have exactly one kind"), "remove all but one".to_owned())
     } else if at.is_empty() {
         (message.replace('\n', " "), "mend the line; https://toml.io describes the format".to_owned())
     } else {

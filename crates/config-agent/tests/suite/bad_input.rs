@@ -17,7 +17,7 @@ fn settings() {
             "[store.etcd]\nadresses = [\"http://a\"]",
             "config-agent.toml:6: unknown key 'adresses' in [store.etcd]; did you mean 'addresses'?",
         ),
-        ("[store.ectd]\n", "config-agent.toml:5: store: unknown kind 'ectd'; did you mean 'etcd'?"),
+        ("[store.ectd]\n", "config-agent.toml:5: store.ectd: unknown kind 'ectd'; did you mean 'etcd'?"),
         (
             "",
             "config-agent.toml: missing key 'store' at the top level; add it; docs/config-agent.md describes every key",

@@ -96,10 +96,10 @@ impl Etcd {
         self.with(async |mut client| _ = client.delete(key, None).await.unwrap());
     }
 
-    /// Many changes over one connection, a hundred at once.
+    /// Many changes over one connection, ninety at once: no key may be in one transaction twice.
     pub fn put_all(&self, pairs: &[(String, String)]) {
         self.with(async |mut client| {
-            for some in pairs.chunks(100) {
+            for some in pairs.chunks(90) {
                 let operations: Vec<_> = some.iter().map(|(k, v)| TxnOp::put(k.as_str(), v.as_str(), None)).collect();
                 client.txn(etcd_client::Txn::new().and_then(operations)).await.unwrap();
             }

@@ -63,7 +63,7 @@ fn a_killed_agent_never_leaves_a_service_behind() {
     rig.keep("web", TEMPLATE, &format!("reload = \"{reload}\"\nquiescence = {{ min = \"0s\" }}"), VALUES);
     for round in 0..30 {
         rig.set("/web/greeting", &round.to_string());
-        let mut agent = rig.start();
+        let mut agent = rig.launch(&[]);
         // Somewhere between the start and the end of the reload.
         std::thread::sleep(std::time::Duration::from_millis(round));
         agent.kill();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -147,7 +148,15 @@ impl Rig {
         self.start_with(&[])
     }
 
+    /// Starts it with variables, and waits until it answers.
     pub fn start_with(&self, variables: &[(&str, &str)]) -> Agent {
+        let agent = self.launch(variables);
+        agent.wait("it answers", || UnixStream::connect(self.path("agent.sock")).is_ok());
+        agent
+    }
+
+    /// Starts it, and waits for nothing.
+    pub fn launch(&self, variables: &[(&str, &str)]) -> Agent {
         let log = self.path("agent.log");
         let err = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let child = program()
