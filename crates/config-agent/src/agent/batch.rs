@@ -174,3 +174,86 @@ fn short(text: &str) -> String {
     let beginning: String = text.chars().filter(|&c| plain(c)).take(24).collect();
     format!("{beginning}-{}", &hex::encode(Sha256::digest(text))[..16])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replace::Access;
+
+    fn file(name: &str, group: Option<&str>, reload: Option<&str>) -> ManagedFile {
+        ManagedFile {
+            name: name.to_owned(),
+            template: "/t".into(),
+            destination: format!("/out/{name}").into(),
+            access: Access { mode: 0o644, owner: None },
+            values: BTreeMap::new(),
+            check: None,
+            reload: reload.map(|command| Reload::Command(command.to_owned())),
+            group: group.map(str::to_owned),
+            health: None,
+            quiescence: Quiescence { min: Duration::from_secs(1), max: Duration::from_secs(4) },
+            splay: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn groups_and_reloads_are_shared() {
+        let files = [
+            file("a", Some("g"), Some("x")),
+            file("b", None, Some("x")),
+            file("c", Some("g"), Some("y")),
+            file("d", None, Some("x")),
+            file("e", None, None),
+        ];
+        let batches = Batch::all(&files);
+        let seen: Vec<_> = batches.iter().map(|it| (it.id.as_str(), &it.files[..], it.reloads.len())).collect();
+        let expected = [("command x", &[1, 3][..], 1), ("file e", &[4], 0), ("group g", &[0, 2], 2)];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_change_waits_for_quiet_but_not_for_ever() {
+        let mut batch = Batch::all(&[file("a", None, None)]).remove(0);
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        batch.touch(0, start);
+        assert_eq!(batch.due(), Some(start + second));
+        batch.touch(0, start + second / 2);
+        assert_eq!(batch.due(), Some(start + second / 2 + second));
+        batch.touch(0, start + 4 * second - second / 4);
+        assert_eq!(batch.due(), Some(start + 4 * second));
+        assert_eq!(batch.begin(), [0].into());
+        assert_eq!(batch.due(), None);
+    }
+
+    #[test]
+    fn splay_is_random_and_bounded() {
+        let splay = Duration::from_secs(100);
+        let delays: BTreeSet<_> = (0..50)
+            .map(|_| {
+                let mut batch = Batch::all(&[ManagedFile { splay, ..file("a", None, None) }]).remove(0);
+                let now = Instant::now();
+                batch.touch(0, now);
+                let first = batch.due().unwrap() - now;
+                // A second change does not draw anew.
+                batch.touch(0, now);
+                assert_eq!(batch.due().unwrap() - now, first);
+                first
+            })
+            .collect();
+        assert!(delays.len() > 40);
+        let bounds = Duration::from_secs(1)..=Duration::from_secs(101);
+        assert!(delays.iter().all(|delay| bounds.contains(delay)));
+        let mut batch = Batch::all(&[ManagedFile { splay, ..file("a", None, None) }]).remove(0);
+        batch.touch_all_now();
+        assert!(batch.due().unwrap() <= Instant::now(), "a start does not wait");
+    }
+
+    #[test]
+    fn names_on_the_disk_are_short_and_their_own() {
+        assert_eq!(short("web.service"), "web.service");
+        let (a, b) = (short("systemctl reload a"), short("systemctl reload b"));
+        assert!(a.starts_with("systemctlreloada-") && a != b && !a.contains(' '));
+        assert!(short(&"../x/".repeat(50)).len() <= 41 && !short("../x").contains('/'));
+    }
+}

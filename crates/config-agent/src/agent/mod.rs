@@ -38,6 +38,9 @@ use state_dir::StateDir;
 /// How many messages of the store may wait. The store's own connection holds back what is more.
 const WAITING: usize = 64;
 
+/// How many batches are applied at once: what is rendered for each is in memory until it is on the disk.
+const AT_ONCE: usize = 64;
+
 /// Everything that is kept, and what is known of it.
 #[derive(Debug)]
 pub struct Agent {
@@ -98,8 +101,8 @@ impl Agent {
             tokio::select! {
                 () = &mut following => pending().await,
                 Some(update) = updates.recv() => self.hear(update),
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    applying.extend(self.due_jobs(Instant::now()).into_iter().map(apply));
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() && applying.len() < AT_ONCE => {
+                    applying.extend(self.due_job().map(apply));
                 }
                 Some(outcome) = applying.next() => self.finish(&outcome),
                 asked = listener.accept() => self.answer(asked),
@@ -120,10 +123,17 @@ impl Agent {
     pub async fn once(mut self, values: Values) -> Vec<String> {
         self.values = Some(values);
         self.touch_all();
-        let jobs = self.due_jobs(Instant::now());
-        let mut applying: FuturesUnordered<_> = jobs.into_iter().map(apply).collect();
-        while let Some(outcome) = applying.next().await {
-            self.finish(&outcome);
+        let mut applying = FuturesUnordered::new();
+        loop {
+            while applying.len() < AT_ONCE
+                && let Some(job) = self.due_job()
+            {
+                applying.push(apply(job));
+            }
+            match applying.next().await {
+                Some(outcome) => self.finish(&outcome),
+                None => break,
+            }
         }
         self.problems()
     }
@@ -185,10 +195,16 @@ impl Agent {
         self.batches.iter().filter_map(Batch::due).min()
     }
 
-    fn due_jobs(&mut self, now: Instant) -> Vec<Job> {
-        let due: Vec<_> =
-            (0..self.batches.len()).filter(|&it| self.batches[it].due().is_some_and(|due| due <= now)).collect();
-        due.into_iter().filter_map(|batch| self.job(batch)).collect()
+    /// What is to be done for the next batch that is due and has anything to be done.
+    fn due_job(&mut self) -> Option<Job> {
+        let now = Instant::now();
+        loop {
+            let due = self.batches.iter().position(|batch| batch.due().is_some_and(|due| due <= now))?;
+            let job = self.job(due);
+            if job.is_some() {
+                return job;
+            }
+        }
     }
 
     /// What is to be done for a batch, if anything.

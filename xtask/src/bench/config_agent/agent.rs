@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use cli::{Child, Command, interrupt};
+use serde_json::Value;
 
 use super::{KEYS, write};
 
@@ -58,8 +59,18 @@ impl Agent {
             .configure(|command| _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log))
             .spawn()?;
         let agent = Self { child, place: place.to_owned() };
-        agent.wait("making the first files", || Ok(fs::read_dir(agent.out())?.count() == templates))?;
+        agent.wait("making the first files", || Ok(agent.current_files(program)? == templates))?;
         Ok(agent)
+    }
+
+    /// How many files are what the store says, with nothing left to do for them.
+    fn current_files(&self, program: &Path) -> Result<usize> {
+        let status =
+            Command::new(program).args(["status", "--json", "--socket"]).arg(self.place.join("agent.sock")).ask()?;
+        // It does not listen yet.
+        let Ok(report) = serde_json::from_slice::<Value>(&status.stdout) else { return Ok(0) };
+        let files = report["files"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(files.iter().filter(|file| file["state"] == "current").count())
     }
 
     /// Where the files are.

@@ -20,11 +20,8 @@ use agent::Agent;
 use etcd::Etcd;
 use report::{Report, Rest};
 
-/// What the benchmark needs.
-const TOOLS: [Tool; 2] = [
-    Tool { program: "etcd", package: "etcd-server", used_for: "being the store" },
-    Tool { program: "protoc", package: "protobuf-compiler", used_for: "building config-agent" },
-];
+/// The store.
+const ETCD: Tool = Tool { program: "etcd", package: "etcd-server", used_for: "being the store" };
 
 /// How many keys the store has while times are measured.
 const KEYS: usize = 10_000;
@@ -57,7 +54,8 @@ pub struct Args {
 
 /// Builds the agent as it ships, measures it, and reports.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let missing: Vec<_> = TOOLS.into_iter().filter(|tool| !host::has(tool.program)).collect();
+    let needed = [ETCD].into_iter().chain(setup::PROTOCOL_COMPILER);
+    let missing: Vec<_> = needed.filter(|tool| !host::has(tool.program)).collect();
     setup::install(&missing, narrate::detail, |command| {
         command.narrated().run()?;
         Ok(())
