@@ -1,9 +1,32 @@
 //! Keys and values as the agent last heard of them.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
 
-/// Keys with their values. A value is bytes: stores do not ask what they are.
-pub type Map = BTreeMap<String, Vec<u8>>;
+/// Keys with their values. Both are shared with what is made from them: a file may be made from thousands.
+pub type Map = BTreeMap<Arc<str>, Content>;
+
+/// A value of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Text in UTF-8, which a template can show.
+    Text(Arc<str>),
+    /// Anything else.
+    Binary,
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Self {
+        std::str::from_utf8(&bytes).map_or(Self::Binary, |text| Self::Text(text.into()))
+    }
+}
+
+impl From<&str> for Content {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
 
 /// Which keys of the store a file is made from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,7 +100,7 @@ pub enum Update {
     /// What has changed; `None` for a key that was deleted.
     Changes {
         /// The changes, in order.
-        changes: Vec<(String, Option<Vec<u8>>)>,
+        changes: Vec<(Arc<str>, Option<Content>)>,
         /// The store's own name for the state after them.
         revision: String,
     },
@@ -99,7 +122,7 @@ impl Values {
     }
 
     /// Takes over what the store tells, and gives the keys whose values are others now.
-    pub fn take(&mut self, update: Update) -> Vec<String> {
+    pub fn take(&mut self, update: Update) -> Vec<Arc<str>> {
         let (changed, revision) = match update {
             Update::Listing { values, revision } => {
                 let changed = differences(self.map.iter(), &values);
@@ -133,15 +156,15 @@ impl Values {
         changed
     }
 
-    /// The value of a key.
-    pub fn get(&self, key: &str) -> Option<&[u8]> {
-        self.map.get(key).map(Vec::as_slice)
+    /// A key with its value.
+    pub fn get(&self, key: &str) -> Option<(&Arc<str>, &Content)> {
+        self.map.get_key_value(key)
     }
 
     /// The keys below a prefix that ends with a slash, each with its value.
-    pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        let from = self.map.range(prefix.to_owned()..);
-        from.take_while(move |(key, _)| key.starts_with(prefix)).map(|(key, value)| (key.as_str(), value.as_slice()))
+    pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a Arc<str>, &'a Content)> {
+        let from = self.map.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.take_while(move |(key, _)| key.starts_with(prefix))
     }
 
     /// The store's own name for this state.
@@ -150,10 +173,10 @@ impl Values {
     }
 }
 
-fn differences<'a>(before: impl Iterator<Item = (&'a String, &'a Vec<u8>)> + Clone, after: &Map) -> Vec<String> {
+fn differences<'a>(before: impl Iterator<Item = (&'a Arc<str>, &'a Content)> + Clone, after: &Map) -> Vec<Arc<str>> {
     let gone_or_new = before.clone().filter(|(key, value)| after.get(*key) != Some(value)).map(|(key, _)| key.clone());
-    let before: std::collections::BTreeSet<_> = before.map(|(key, _)| key.as_str()).collect();
-    let added = after.keys().filter(|key| !before.contains(key.as_str())).cloned();
+    let before: std::collections::BTreeSet<_> = before.map(|(key, _)| key).collect();
+    let added = after.keys().filter(|key| !before.contains(key)).cloned();
     gone_or_new.chain(added).collect()
 }
 
@@ -162,7 +185,7 @@ mod tests {
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> Map {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect()
+        pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
     }
 
     fn key(text: &str) -> Selector {
@@ -187,13 +210,13 @@ mod tests {
     fn only_what_differs_has_changed() {
         let mut values = Values::new(map(&[("/a", "1"), ("/b/c", "2"), ("/d", "3")]), "1".into());
         let revision = || "2".to_owned();
-        let changes = vec![("/a".to_owned(), Some(b"1".to_vec())), ("/d".to_owned(), None), ("/e".to_owned(), None)];
-        assert_eq!(values.take(Update::Changes { changes, revision: revision() }), ["/d"]);
+        let changes = vec![("/a".into(), Some("1".into())), ("/d".into(), None), ("/e".into(), None)];
+        assert_eq!(values.take(Update::Changes { changes, revision: revision() }), ["/d".into()]);
         let part =
             Update::Part { selector: Selector::below("/b"), values: map(&[("/b/x", "2")]), revision: revision() };
-        assert_eq!(values.take(part), ["/b/c", "/b/x"]);
+        assert_eq!(values.take(part), ["/b/c".into(), "/b/x".into()]);
         let listing = Update::Listing { values: map(&[("/a", "2"), ("/b/x", "2")]), revision: revision() };
-        assert_eq!(values.take(listing), ["/a"]);
-        assert_eq!(values.below("/b/").collect::<Vec<_>>(), [("/b/x", &b"2"[..])]);
+        assert_eq!(values.take(listing), ["/a".into()]);
+        assert_eq!(values.below("/b/").collect::<Vec<_>>(), [(&"/b/x".into(), &"2".into())]);
     }
 }

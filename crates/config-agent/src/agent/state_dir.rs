@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::say;
 use crate::owner::Ids;
 use crate::replace::{self, Access};
-use crate::values::{Map, Values};
+use crate::values::{Content, Map, Values};
 
 /// For root alone: values may be secrets.
 const ACCESS: Access = Access { mode: 0o600, owner: None };
@@ -79,8 +79,11 @@ impl StateDir {
 
     /// Keeps what a file was made from.
     pub fn remember(&self, file: &str, keys: &Map, revision: &str) -> io::Result<()> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let values = keys.iter().map(|(key, value)| (key.clone(), text(value))).collect();
+        let text = |content: &Content| match content {
+            Content::Text(text) => Some(text.to_string()),
+            Content::Binary => None,
+        };
+        let values = keys.iter().filter_map(|(key, content)| Some((key.to_string(), text(content)?))).collect();
         let document = serde_json::to_vec(&Remembered { revision: revision.to_owned(), values })?;
         replace::write(&self.values.join(format!("{file}.json")), &document, ACCESS)
     }
@@ -89,7 +92,8 @@ impl StateDir {
     pub fn remembered(&self, file: &str) -> Option<Values> {
         let path = self.values.join(format!("{file}.json"));
         let Remembered { revision, values } = read(&path)?;
-        Some(Values::new(values.into_iter().map(|(key, value)| (key, value.into_bytes())).collect(), revision))
+        let values = values.into_iter().map(|(key, value)| (key.into(), value.as_str().into())).collect();
+        Some(Values::new(values, revision))
     }
 
     /// What is pending for a batch.

@@ -1,12 +1,13 @@
 //! What a template's variable is in the store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use minijinja::Value;
 use thiserror::Error;
 
 use super::ManagedFile;
-use crate::values::{Map, Selector, Values};
+use crate::values::{Content, Map, Selector, Values};
 
 /// Where a variable comes from.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,18 +57,18 @@ impl Source {
     fn value(&self, values: &Values, keys: &mut Map) -> Result<Value, Problem> {
         match &self.selector {
             Selector::Key(key) => match (values.get(key), &self.default) {
-                (Some(value), _) => {
-                    keys.insert(key.clone(), value.to_vec());
-                    text(key, value).map(Value::from)
+                (Some((key, content)), _) => {
+                    keys.insert(Arc::clone(key), content.clone());
+                    shown(key, content)
                 }
                 (None, Some(default)) => Ok(default.clone()),
                 (None, None) => Err(Problem::Missing(key.clone())),
             },
             Selector::Below(prefix) => {
                 let mut found = BTreeMap::new();
-                for (key, value) in values.below(prefix) {
-                    keys.insert(key.to_owned(), value.to_vec());
-                    found.insert(key[prefix.len()..].to_owned(), Value::from(text(key, value)?));
+                for (key, content) in values.below(prefix) {
+                    keys.insert(Arc::clone(key), content.clone());
+                    found.insert(Value::from(&key[prefix.len()..]), shown(key, content)?);
                 }
                 match &self.default {
                     None if found.is_empty() => Err(Problem::Empty(prefix.clone())),
@@ -79,6 +80,9 @@ impl Source {
     }
 }
 
-fn text<'a>(key: &str, value: &'a [u8]) -> Result<&'a str, Problem> {
-    std::str::from_utf8(value).map_err(|_| Problem::NotText(key.to_owned()))
+fn shown(key: &str, content: &Content) -> Result<Value, Problem> {
+    match content {
+        Content::Text(text) => Ok(Value::from(Arc::clone(text))),
+        Content::Binary => Err(Problem::NotText(key.to_owned())),
+    }
 }

@@ -114,7 +114,7 @@ impl Tree {
             if value.last() == Some(&b'\n') {
                 value.pop();
             }
-            values.insert(key, value);
+            values.insert(key.into(), value.into());
         }
         Ok(values)
     }

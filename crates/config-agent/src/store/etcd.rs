@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +16,7 @@ use tokio::sync::mpsc::Sender;
 use super::in_time;
 use crate::http::CONNECT;
 use crate::settings::{EtcdSettings, Tls, secret};
-use crate::values::{Map, Selector, Update, Values};
+use crate::values::{Content, Map, Selector, Update, Values};
 
 /// How many keys one answer has at most, so that an answer's size has a bound.
 const PAGE: i64 = 1000;
@@ -138,7 +139,7 @@ async fn range(mut client: KvClient, selector: &Selector, at: Option<i64>) -> Re
         for pair in pairs {
             let (key, value) = pair.into_key_value();
             if let Ok(key) = String::from_utf8(key) {
-                values.insert(key, value);
+                values.insert(key.into(), value.into());
             }
         }
         match last {
@@ -166,8 +167,8 @@ fn end_of(selector: &Selector) -> Option<Vec<u8>> {
     }
 }
 
-fn change(event: &Event) -> Option<(String, Option<Vec<u8>>)> {
+fn change(event: &Event) -> Option<(Arc<str>, Option<Content>)> {
     let pair = event.kv()?;
-    let key = String::from_utf8(pair.key().to_vec()).ok()?;
-    Some((key, (event.event_type() == EventType::Put).then(|| pair.value().to_vec())))
+    let key = std::str::from_utf8(pair.key()).ok()?;
+    Some((key.into(), (event.event_type() == EventType::Put).then(|| pair.value().to_vec().into())))
 }

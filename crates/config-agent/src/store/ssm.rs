@@ -102,7 +102,7 @@ impl<'a> Ssm<'a> {
         }
         let latest = parameters.iter().map(|parameter| parameter.last_modified_date).fold(0.0, f64::max);
         let revision = Timestamp::try_from(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(latest))?.to_string();
-        Ok((parameters.into_iter().map(|it| (it.name, it.value.into_bytes())).collect(), revision))
+        Ok((parameters.into_iter().map(|it| (it.name.into(), it.value.as_str().into())).collect(), revision))
     }
 
     async fn ask(&self, action: &str, question: &Value) -> Result<Page> {
