@@ -65,11 +65,12 @@ impl Source {
                 (None, None) => Err(Problem::Missing(key.clone())),
             },
             Selector::Below(prefix) => {
-                let mut found = BTreeMap::new();
-                for (key, content) in values.below(prefix) {
-                    keys.insert(Arc::clone(key), content.clone());
-                    found.insert(Value::from(&key[prefix.len()..]), shown(key, content)?);
-                }
+                // Collected, and not inserted one by one: what is in order already needs few comparisons.
+                let below = || values.below(prefix);
+                keys.append(&mut below().map(|(key, content)| (Arc::clone(key), content.clone())).collect());
+                let found: BTreeMap<Value, Value> = below()
+                    .map(|(key, content)| Ok((Value::from(&key[prefix.len()..]), shown(key, content)?)))
+                    .collect::<Result<_, Problem>>()?;
                 match &self.default {
                     None if found.is_empty() => Err(Problem::Empty(prefix.clone())),
                     Some(default) if found.is_empty() => Ok(default.clone()),
