@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::health::{becomes_healthy, is_healthy, reload};
+use super::health::{becomes_healthy, is_healthy, reload, revive};
 use super::state_dir::{Pending, Previous, StateDir};
 use crate::exec;
 use crate::managed_file::{Health, Reload};
@@ -230,7 +230,11 @@ async fn put_back(job: &Job, pending: &Pending, why: &str, outcome: &mut Outcome
     }
     outcome.hold_all(job, &format!("put back: {why}"));
     outcome.put_back = Some(why.to_owned());
-    failures.extend(reload(&job.reloads, job.timeout).await.err());
+    failures.extend(revive(&job.reloads, job.timeout).await.err());
+    if pending.was_healthy {
+        let still = |why| format!("the service does not work with what worked before: {why}");
+        failures.extend(becomes_healthy(&job.health, job.timeout).await.err().map(still));
+    }
     if failures.is_empty() {
         failures.extend(clear(job).err());
     }

@@ -12,12 +12,21 @@ const APART: Duration = Duration::from_millis(100);
 
 /// Makes services read their files again, all of them. The error names those that did not.
 pub async fn reload(reloads: &[Reload], timeout: Duration) -> Result<(), String> {
+    // A unit that does not run reads the file when it starts.
+    reload_by("try-reload-or-restart", reloads, timeout).await
+}
+
+/// Makes services that worked read their files again, and starts units that have failed since.
+pub async fn revive(reloads: &[Reload], timeout: Duration) -> Result<(), String> {
+    reload_by("reload-or-restart", reloads, timeout).await
+}
+
+async fn reload_by(verb: &str, reloads: &[Reload], timeout: Duration) -> Result<(), String> {
     let mut failures = Vec::new();
     for reload in reloads {
         let done = match reload {
             Reload::Command(command) => exec::shell(command, &[], timeout).await,
-            // One that does not run reads the file when it starts.
-            Reload::Unit(unit) => exec::program(&["systemctl", "try-reload-or-restart", unit], timeout).await,
+            Reload::Unit(unit) => exec::program(&["systemctl", verb, unit], timeout).await,
         };
         failures.extend(done.err());
     }

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
 use reqwest::header::HeaderMap;
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 use tokio::sync::mpsc::Sender;
 
@@ -96,11 +96,20 @@ impl<'a> Consul<'a> {
         }
     }
 
+    /// Consul's keys have no slash in front; ours have, in every store.
+    fn url(&self, selector: &Selector) -> Result<Url> {
+        let address = &self.settings.address;
+        let mut url = Url::parse(address).with_context(|| format!("reading the address {address}"))?;
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["v1", "kv"]).extend(selector.text().trim_start_matches('/').split('/'));
+        }
+        Ok(url)
+    }
+
     /// One query, which waits for a change after `index` if there is one.
     async fn ask(&self, selector: &Selector, index: Option<u64>) -> Result<Answer> {
-        let path = selector.text().trim_start_matches('/');
-        let url = format!("{}/v1/kv/{path}", self.settings.address.trim_end_matches('/'));
-        let mut request = self.client.get(&url);
+        let url = self.url(selector)?;
+        let mut request = self.client.get(url.clone());
         if matches!(selector, Selector::Below(_)) {
             request = request.query(&[("recurse", "true")]);
         }
@@ -145,7 +154,6 @@ fn pairs(selector: &Selector, body: &str) -> Result<Map> {
     let pairs: Vec<Pair> = serde_json::from_str(body).context("reading the store's answer")?;
     let mut values = Map::new();
     for pair in pairs {
-        // Consul's keys have no slash in front; ours have, in every store.
         let key = format!("/{}", pair.key);
         let value =
             BASE64.decode(pair.value.unwrap_or_default()).with_context(|| format!("reading the value of {key}"))?;

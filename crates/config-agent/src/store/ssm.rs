@@ -101,7 +101,8 @@ impl<'a> Ssm<'a> {
             }
         }
         let latest = parameters.iter().map(|parameter| parameter.last_modified_date).fold(0.0, f64::max);
-        let revision = Timestamp::try_from(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(latest))?.to_string();
+        let latest = Duration::try_from_secs_f64(latest).context("reading when a parameter was changed")?;
+        let revision = Timestamp::try_from(SystemTime::UNIX_EPOCH + latest)?.to_string();
         Ok((parameters.into_iter().map(|it| (it.name.into(), it.value.as_str().into())).collect(), revision))
     }
 

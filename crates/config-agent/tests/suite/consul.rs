@@ -129,6 +129,16 @@ fn keys_and_prefixes_are_followed() {
 }
 
 #[test]
+fn a_key_may_have_any_character() {
+    let consul = Consul::new();
+    let rig = Rig::with_store(&consul.settings());
+    consul.put("a b/c?d#e%f", "1");
+    rig.keep("web", "one={{ one }}", "", "one = \"/a b/c?d#e%f\"");
+    assert_eq!(rig.run(&["once"]).code, Some(0));
+    assert_eq!(rig.out("web"), "one=1");
+}
+
+#[test]
 fn an_index_that_goes_backwards_is_begun_anew() {
     let (rig, consul, agent) = begin();
     // A restored store: the same keys, another count.

@@ -102,3 +102,33 @@ fn a_service_that_was_not_healthy_before_is_not_judged() {
     agent.wait("current", || agent.file("b")["state"] == "current");
     assert_eq!(agent.status()["counters"]["put_back"], 0);
 }
+
+/// A `systemctl` that keeps a unit's state in a file, as systemd does for a service that dies of a bad configuration.
+#[test]
+fn a_unit_that_died_of_a_change_is_started_again() {
+    use std::os::unix::fs::PermissionsExt;
+    let rig = Rig::new();
+    let path = |name: &str| rig.path(name).display().to_string();
+    // try-… does nothing for a unit that does not run; both verbs start one anew with the file as it is.
+    let systemctl = format!(
+        "#!/bin/sh\nstate=$(cat {state})\ncase $1 in\nis-active) test \"$state\" = active;;\n\
+         *-restart) test $1 = reload-or-restart || test \"$state\" = active || exit 0\n\
+         if grep -q bad {out}; then echo failed; else echo active; fi > {state};;\nesac\n",
+        out = path("out/web"),
+        state = path("state-of-web")
+    );
+    rig.write("bin/systemctl", &systemctl);
+    std::fs::set_permissions(rig.path("bin/systemctl"), PermissionsExt::from_mode(0o755)).unwrap();
+    rig.write("state-of-web", "active\n");
+    let more = "unit = \"web.service\"\nhealth = { within = \"200ms\", stay = \"50ms\" }";
+    rig.keep("web", "greeting={{ greeting }}\n", more, "greeting = \"/web/greeting\"");
+    rig.set("/web/greeting", "hello");
+    let search = format!("{}:{}", path("bin"), std::env::var("PATH").unwrap());
+    let agent = rig.start_with(&[("PATH", &search)]);
+    agent.wait_for(&rig, "web", "greeting=hello\n");
+    agent.wait("it is current", || agent.file("web")["state"] == "current");
+    rig.set("/web/greeting", "bad");
+    agent.wait_until_said("the files before are back in place");
+    assert_eq!(rig.out("web"), "greeting=hello\n");
+    assert_eq!(std::fs::read_to_string(rig.path("state-of-web")).unwrap(), "active\n");
+}

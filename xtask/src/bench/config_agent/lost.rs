@@ -40,21 +40,20 @@ pub fn measure(place: &Path, program: &Path, changes: u32, kills: u32) -> Result
     etcd.put(&key(KEYS - 1, 1), "stays")?;
     let agent = Agent::start(place, program, &etcd.address(), 1)?;
     let mut random = Random(0x5eed);
-    let batches = changes.div_ceil(AT_ONCE);
     let (mut made, mut killed) = (0, 0);
-    for batch in 0..batches {
+    while made < changes {
         interrupt::check()?;
         let some: BTreeMap<String, Option<String>> = (0..AT_ONCE.min(changes - made))
             .map(|number| {
                 let name = key(random.below(AMONG) as usize, 1);
                 let deleted = random.below(10) == 0;
-                (name, (!deleted).then(|| format!("{batch}-{number}")))
+                (name, (!deleted).then(|| format!("{made}-{number}")))
             })
             .collect();
         let some: Vec<_> = some.into_iter().collect();
         made += u32::try_from(some.len())?;
-        // The kills are spread evenly over the batches, and each comes while a transaction is on its way.
-        if killed < kills && batch >= batches / kills * killed {
+        // The kills are spread evenly, and each comes while a transaction is on its way.
+        if killed < kills && made >= changes / kills * killed {
             killed += 1;
             kill_soon(&etcd, Duration::from_micros(random.below(3000)))?;
         }
