@@ -69,8 +69,8 @@ pub struct Outcome {
     pub digest: Option<String>,
     /// Why the reload is still to be done.
     pub reload_failed: Option<String>,
-    /// Why the files before are back in place.
-    pub put_back: Option<String>,
+    /// Whether the files before are back in place.
+    pub put_back: bool,
     /// Whether a reload was tried.
     pub reloaded: bool,
 }
@@ -228,8 +228,8 @@ async fn put_back(job: &Job, pending: &Pending, why: &str, outcome: &mut Outcome
             failures.push(format!("putting {} back: {error}", previous.destination.display()));
         }
     }
-    outcome.hold_all(job, &format!("put back: {why}"));
-    outcome.put_back = Some(why.to_owned());
+    outcome.hold_all(job, &format!("the files before are back in place: {why}"));
+    outcome.put_back = true;
     failures.extend(revive(&job.reloads, job.timeout).await.err());
     if pending.was_healthy {
         let still = |why| format!("the service does not work with what worked before: {why}");
@@ -272,7 +272,7 @@ impl Outcome {
             files: Vec::new(),
             digest: (!job.renderings.is_empty()).then(|| hex::encode(digest.finalize())),
             reload_failed: None,
-            put_back: None,
+            put_back: false,
             reloaded: false,
         }
     }

@@ -139,7 +139,7 @@ impl Batch {
     pub fn finish(&mut self, outcome: &Outcome, now: Instant) {
         self.applying = false;
         self.reload_pending = outcome.reload_failed.is_some();
-        if outcome.put_back.is_some() {
+        if outcome.put_back {
             self.refused.clone_from(&outcome.digest);
         }
         if !outcome.is_to_be_tried_again() {

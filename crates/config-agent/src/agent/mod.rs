@@ -286,9 +286,6 @@ impl Agent {
         if let Some(why) = &outcome.reload_failed {
             say(&format!("{}: the reload is still to be done: {why}", batch.id));
         }
-        if let Some(why) = &outcome.put_back {
-            say(&format!("{}: the files before are back in place: {why}", batch.id));
-        }
         batch.finish(outcome, Instant::now());
     }
 

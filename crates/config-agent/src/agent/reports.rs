@@ -120,6 +120,6 @@ impl Counters {
         self.failures += outcome.failed_files().count() as u64;
         self.reloads += u64::from(outcome.reloaded);
         self.reload_failures += u64::from(outcome.reload_failed.is_some());
-        self.put_back += u64::from(outcome.put_back.is_some());
+        self.put_back += u64::from(outcome.put_back);
     }
 }

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use super::certificates::Certificates;
 use super::etcd_server::Etcd;
-use super::rig::{Agent, Rig};
+use super::rig::{Agent, Rig, free_port};
 
 fn begin() -> (Rig, Etcd) {
     let rig = Rig::with_store("");
@@ -210,4 +210,17 @@ fn a_user_with_a_password_from_a_file() {
     rig.write_secret("password", "secret\n");
     agent.wait_for(&rig, "one", "one=1");
     assert!(!agent.log().contains("secret\n") && !agent.log().contains("wrong"), "{}", agent.log());
+}
+
+#[test]
+fn a_member_that_is_dead_does_not_hide_the_others() {
+    let (rig, etcd) = begin();
+    keep_keys(&rig);
+    etcd.put("/keys/000", "0");
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    rig.settings(&format!("[store.etcd]\naddresses = [\"{dead}\", \"{}\"]\n", etcd.address()));
+    let agent = rig.start();
+    agent.wait_for(&rig, "keys", "000=0\n");
+    etcd.put("/keys/000", "1");
+    agent.wait_for(&rig, "keys", "000=1\n");
 }
