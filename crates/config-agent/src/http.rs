@@ -12,10 +12,24 @@ use crate::settings::Tls;
 /// How long a connection may take to come about.
 pub const CONNECT: Duration = Duration::from_secs(5);
 
+/// A peer that vanished without a goodbye is noticed by the kernel, without waking this process: after a connection was
+/// silent for so long,
+pub const SILENCE: Duration = Duration::from_secs(30);
+
+/// when it is asked so far apart
+pub const QUESTION: Duration = Duration::from_secs(10);
+
+/// so often, and does not answer.
+pub const QUESTIONS: u32 = 3;
+
 /// A client for services that are next to the machine: no proxy is asked.
 pub fn client(tls: Option<&Tls>) -> Result<Client> {
-    // A dead peer that sent no goodbye is noticed by the kernel, without waking this process.
-    let mut builder = Client::builder().no_proxy().connect_timeout(CONNECT).tcp_keepalive(Duration::from_secs(30));
+    let mut builder = Client::builder()
+        .no_proxy()
+        .connect_timeout(CONNECT)
+        .tcp_keepalive(SILENCE)
+        .tcp_keepalive_interval(QUESTION)
+        .tcp_keepalive_retries(QUESTIONS);
     if let Some(tls) = tls {
         builder = with_tls(builder, tls)?;
     }

@@ -4,17 +4,18 @@
 use std::convert::Infallible;
 use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use etcd_client::{
-    Certificate, Client, ConnectOptions, Event, EventType, GetOptions, Identity, KvClient, TlsOptions, WatchOptions,
+    Certificate, Channel, Client, ConnectOptions, Event, EventType, GetOptions, Identity, KvClient, TlsOptions,
+    WatchOptions,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc::Sender;
+use tonic::transport::Endpoint;
 
 use super::in_time;
-use crate::http::CONNECT;
+use crate::http::{CONNECT, QUESTION, QUESTIONS, SILENCE};
 use crate::settings::{EtcdSettings, Tls, secret};
 use crate::values::{Content, Map, Selector, Update, Values};
 
@@ -81,18 +82,30 @@ pub async fn follow(settings: &EtcdSettings, selectors: &[Selector], updates: &S
 }
 
 async fn connect(settings: &EtcdSettings) -> Result<Client> {
-    let mut options = ConnectOptions::new()
-        .with_connect_timeout(CONNECT)
-        // A dead peer that sent no goodbye is noticed by the kernel: pings of HTTP/2 would wake this process.
-        .with_tcp_keepalive(Duration::from_secs(30))
-        .with_require_leader(true);
+    let mut endpoints = Vec::new();
+    for address in &settings.addresses {
+        endpoints.push(endpoint(address, settings.tls.as_ref())?);
+    }
+    let channel = Channel::Tonic(tonic::transport::Channel::balance_list(endpoints.into_iter()));
+    let mut options = ConnectOptions::new().with_require_leader(true);
     if let (Some(user), Some(password)) = (&settings.user, &settings.password_file) {
         options = options.with_user(user, secret(password)?);
     }
-    if let Some(tls) = &settings.tls {
-        options = options.with_tls(tls_options(tls)?);
+    in_time("connecting", Client::from_channel(channel, Some(options))).await
+}
+
+/// A member. The crate's own way to connect cannot be told how soon a dead one is noticed.
+fn endpoint(address: &str, tls: Option<&Tls>) -> Result<Endpoint> {
+    let endpoint = Endpoint::from_shared(address.to_owned())
+        .with_context(|| format!("reading the address {address}"))?
+        .connect_timeout(CONNECT)
+        .tcp_keepalive(Some(SILENCE))
+        .tcp_keepalive_interval(Some(QUESTION))
+        .tcp_keepalive_retries(Some(QUESTIONS));
+    match tls {
+        Some(tls) if address.starts_with("https://") => Ok(endpoint.tls_config(tls_options(tls)?)?),
+        _ => Ok(endpoint),
     }
-    in_time("connecting", Client::connect(&settings.addresses, Some(options))).await
 }
 
 fn tls_options(tls: &Tls) -> Result<TlsOptions> {
