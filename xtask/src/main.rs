@@ -4,6 +4,7 @@
 //! it compiles in seconds and exercises the contract on every run.
 
 mod bench;
+mod moto;
 mod pipeline;
 mod schemas;
 mod setup;

@@ -4,6 +4,16 @@ use anyhow::{Context, Result, bail};
 use cli::host::{self, Tool};
 use cli::{Command, ExitCode, narrate};
 
+/// What building config-agent needs: the crate for etcd compiles etcd's protocol files.
+pub const PROTOCOL_COMPILER: [Tool; 2] = [
+    Tool { program: "protoc", package: "protobuf-compiler", used_for: "building config-agent" },
+    Tool {
+        program: "/usr/include/google/protobuf/descriptor.proto",
+        package: "libprotobuf-dev",
+        used_for: "building config-agent",
+    },
+];
+
 /// Name the programs that the line needs and this machine lacks, and install them with apt.
 #[derive(Debug, clap::Args)]
 pub struct Args {

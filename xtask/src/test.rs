@@ -5,13 +5,15 @@ use cli::host::{self, Tool};
 use cli::interrupt::EndedByInterrupt;
 use cli::{Command, ExitCode, narrate};
 
-use crate::setup;
 use crate::workspace::Workspace;
+use crate::{moto, setup};
 
 /// What only the tests need.
-const TEST_TOOLS: [Tool; 2] = [
+const TEST_TOOLS: [Tool; 4] = [
     Tool { program: "wrk", package: "wrk", used_for: "loading a service while it is deployed" },
     Tool { program: "curl", package: "curl", used_for: "asking a service" },
+    Tool { program: "etcd", package: "etcd-server", used_for: "being a store for config-agent" },
+    Tool { program: "python3", package: "python3-venv", used_for: "running moto, another store" },
 ];
 
 /// Do all set-up and run every test. Needs root: the end-to-end tests boot instances.
@@ -29,7 +31,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let workspace = Workspace::find()?;
     let mut missing = host::missing_tools();
-    missing.extend(TEST_TOOLS.into_iter().filter(|tool| !host::has(tool.program)));
+    missing.extend(TEST_TOOLS.into_iter().chain(setup::PROTOCOL_COMPILER).filter(|tool| !host::has(tool.program)));
     setup::install(&missing, narrate::detail, |command| run_to_success(command).context("installing packages"))?;
     for build in workspace.builds() {
         run_to_success(build).context("building")?;
@@ -37,10 +39,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let state = workspace.target.join("test-state");
     let base = Command::new(workspace.program("imager")).arg("base").arg("--state-dir").arg(&state);
     run_to_success(base).context("making the base image of the tests")?;
+    let moto = workspace.target.join("test-moto");
+    moto::install(&moto)?;
     let with_nextest = host::has("cargo-nextest");
     let tests = workspace.cargo().args(if with_nextest { &["nextest", "run"][..] } else { &["test"] });
     let tests = tests.arg("--workspace").args(&args.arguments);
-    let passed = attached(tests.env("KILN_PROBE", workspace.probe()).env("KILN_TEST_BASE", &state))?;
+    let passed = attached(
+        tests.env("KILN_PROBE", workspace.probe()).env("KILN_TEST_BASE", &state).env("KILN_MOTO", moto::server(&moto)),
+    )?;
     Ok(if passed { ExitCode::Done } else { ExitCode::Verdict })
 }
 

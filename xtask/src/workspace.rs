@@ -54,6 +54,17 @@ impl Workspace {
         [self.cargo().arg("build").args(packages), probe.env("RUSTFLAGS", "-C target-feature=+crt-static")]
     }
 
+    /// What builds config-agent as it ships: static and small.
+    pub fn builds_config_agent(&self) -> Command {
+        let build = self.cargo().args(["build", "--profile", "instance", "--package", "config-agent"]);
+        build.args(["--target", &triple()]).env("RUSTFLAGS", "-C target-feature=+crt-static")
+    }
+
+    /// config-agent as it ships.
+    pub fn config_agent(&self) -> PathBuf {
+        self.target.join(triple()).join("instance/config-agent")
+    }
+
     /// One of the line's programs.
     pub fn program(&self, name: &str) -> PathBuf {
         self.programs.join(name)

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::Bench;
 use super::timing::{Scenario, Timed};
-use crate::setup;
+use crate::{moto, setup};
 
 /// What only the peer needs.
 const TOOLS: [Tool; 2] = [
@@ -38,16 +38,7 @@ impl<'a> Packer<'a> {
         })?;
         let version = Command::new("packer").arg("version").env("CHECKPOINT_DISABLE", "1").run()?.text();
         narrate::detail(&format!("the peer is {version}"));
-        let environment = bench.state.join("moto");
-        let packer = Self { bench, python: environment.join("bin/python") };
-        if !environment.join("bin/moto_server").is_file() {
-            narrate::step("Installing moto...");
-            let venv = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment);
-            venv.run().context("making a place for moto, which needs the Debian package python3-venv")?;
-            let pip = Command::new(&packer.python).args(["-m", "pip", "install", "--quiet", "moto[server]==5.*"]);
-            pip.run().context("installing moto")?;
-        }
-        Ok(packer)
+        Ok(Self { bench, python: moto::install(&bench.state.join("moto"))? })
     }
 
     /// From source image to registered image. Packer does the same whatever was there before.
