@@ -115,7 +115,7 @@ fn an_image_that_never_becomes_healthy_takes_no_traffic() {
     let manifest = rig.manifest_of(Version::Bad);
     // The component says how long it may take; the test need not wait that long.
     manifest::update(manifest.as_ref(), None, |manifest| {
-        manifest.component.deploy.fleet.healthy_seconds = Some(6);
+        manifest.component.deploy.as_mut().unwrap().fleet.healthy_seconds = Some(6);
     })
     .unwrap();
     let ended = rig.deploy(Version::Bad);
@@ -227,11 +227,11 @@ fn two_environments_stand_side_by_side_and_one_that_is_not_there_is_refused() {
     assert!(mistyped.stderr.contains("no environment 'liv' (it has 'live', 'local')"), "{}", mistyped.stderr);
     let of_live = |change: &dyn Fn(&mut manifest::component::FleetSettings)| {
         let change = |manifest: &mut manifest::Manifest| {
-            change(manifest.component.deploy.environments.get_mut("live").unwrap());
+            change(manifest.component.deploy.as_mut().unwrap().environments.get_mut("live").unwrap());
         };
         manifest::update(manifest.as_ref(), None, change).unwrap();
     };
-    let its_name = manifest::read(manifest.as_ref()).unwrap().component.deploy.fleet_in("live").unwrap().dns;
+    let its_name = manifest::read(manifest.as_ref()).unwrap().component.deploy.unwrap().fleet_in("live").unwrap().dns;
     of_live(&|live| (live.instances, live.step_millis, live.dns) = (Some(1), Some(100), None));
     let nameless = deploy("live");
     assert_eq!(nameless.code, Some(2), "{}", nameless.stderr);

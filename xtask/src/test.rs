@@ -9,11 +9,12 @@ use crate::workspace::Workspace;
 use crate::{moto, setup};
 
 /// What only the tests need.
-const TEST_TOOLS: [Tool; 4] = [
+const TEST_TOOLS: [Tool; 5] = [
     Tool { program: "wrk", package: "wrk", used_for: "loading a service while it is deployed" },
     Tool { program: "curl", package: "curl", used_for: "asking a service" },
     Tool { program: "etcd", package: "etcd-server", used_for: "being a store for config-agent" },
     Tool { program: "python3", package: "python3-venv", used_for: "running moto, another store" },
+    Tool { program: "packer", package: "packer", used_for: "building what imager's result is compared with" },
 ];
 
 /// Do all set-up and run every test. Needs root: the end-to-end tests boot instances.

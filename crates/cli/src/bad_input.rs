@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use manifest::component::NotAService;
+
 /// Something that a user wrote is wrong: exit code 2, and nothing was created.
 ///
 /// Reads `reading the image template: image.json:12: unknown option 'playbook'; did you mean 'playbook_file'?`
@@ -31,6 +33,16 @@ impl BadInput {
     pub fn at_line(mut self, line: impl Into<Option<usize>>) -> Self {
         self.line = line.into();
         self
+    }
+}
+
+impl From<NotAService> for BadInput {
+    fn from(error: NotAService) -> Self {
+        Self::new(
+            "reading the manifest",
+            error.to_string(),
+            "add them and build again, or install it by another's image",
+        )
     }
 }
 

@@ -59,7 +59,7 @@ pub enum Refusal {
 
 /// The image to deploy, from the manifest alone.
 pub fn image_of(manifest: &Manifest) -> Result<&Image, BadInput> {
-    let builder = &manifest.component.image.builder;
+    let builder = &manifest.component.service()?.image.builder;
     let refuse = |why: String, remedy: &str| BadInput::new("choosing the image to deploy", why, remedy);
     let image = manifest.images.get(builder).ok_or_else(|| {
         refuse(

@@ -1,12 +1,11 @@
 //! What is to be deployed, read from the manifest.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cli::BadInput;
 use jiff::Timestamp;
-use manifest::component::Fleet;
+use manifest::component::{Fleet, Service};
 use manifest::{Deployment, Identity, IdentityKind, Image, Stamp, Verdict};
 use provider::{GroupSpec, ServiceSpec};
 
@@ -40,7 +39,7 @@ impl Request {
         let manifest = manifest::read(path)?;
         let image = preflight::image_of(&manifest).map_err(|error| error.in_file(path))?.clone();
         let component = manifest.component;
-        let deploy = &component.deploy;
+        let Service { image: recipe, deploy, .. } = component.service().map_err(BadInput::from)?;
         let fleet = deploy.fleet_in(environment).map_err(|fault| {
             BadInput::new("choosing the environment", fault.to_string(), fault.remedy()).in_file(path)
         })?;
@@ -56,8 +55,8 @@ impl Request {
             },
             fleet,
             image,
-            verdict: manifest.tests.get(&component.image.builder).cloned(),
-            component: (component.name, manifest.source.map_or_else(String::new, |source| source.version)),
+            verdict: manifest.tests.get(&recipe.builder).cloned(),
+            component: (component.name.clone(), manifest.source.map_or_else(String::new, |source| source.version)),
             started: Timestamp::now(),
         })
     }
@@ -71,12 +70,13 @@ impl Request {
             ("environment", &self.environment),
             ("deployment", &rollout.deployment),
         ];
+        let tags = tags.map(|(name, value)| (name.to_owned(), value.clone()));
         GroupSpec {
             service: self.service.name.clone(),
             name: rollout.group.clone(),
             image: rollout.image.clone(),
             size: rollout.size,
-            tags: tags.map(|(key, value)| (key.to_owned(), value.clone())).into_iter().collect::<BTreeMap<_, _>>(),
+            tags: self.fleet.tags.clone().into_iter().chain(tags).collect(),
         }
     }
 

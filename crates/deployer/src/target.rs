@@ -44,7 +44,7 @@ impl Target {
         }
         let manifest = manifest::read(&self.manifest)?;
         let service = names::service(&manifest.component.name, &self.environment);
-        let unlisted = manifest.component.deploy.fleet_in(&self.environment).err();
+        let unlisted = manifest.component.deploy.and_then(|deploy| deploy.fleet_in(&self.environment).err());
         Ok(Named { service, section: Some((self.manifest, self.environment)), unlisted })
     }
 }

@@ -13,9 +13,11 @@ use cli::Command;
 
 use crate::device::Device;
 use crate::isolation::{self, Booted, Directory, Inside, LeftOver};
+use crate::mounts::mount_below;
 use crate::package_cache::PackageCache;
 use crate::plan::Plan;
 use crate::session::Session;
+use crate::suppress_sync::CHROOT;
 use crate::template::Mount;
 
 /// Keeps package scripts from starting daemons: 101 is "action forbidden by policy" in invoke-rc.d(8).
@@ -102,19 +104,7 @@ impl<'a> Chroot<'a> {
 
     /// Mounts further file systems inside the root.
     pub(crate) fn mount_extra<'m>(&self, mounts: impl IntoIterator<Item = &'m Mount>) -> Result<()> {
-        for Mount { kind, source, target } in mounts {
-            let target = self.root.join(target.strip_prefix("/").unwrap_or(target));
-            let made = self.session.command("mkdir").arg("-p").arg(&target).run();
-            let how: &[&str] = if kind == "bind" { &["--bind"] } else { &["-t", kind] };
-            let mounted = made.and_then(|_| self.session.command("mount").args(how).arg(source).arg(&target).run());
-            match mounted {
-                Ok(_) => {}
-                // Not every kernel has it, and little needs it.
-                Err(_) if kind == "binfmt_misc" => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+        mount_below(self.session, &self.root, mounts)
     }
 
     /// Lets apt use what other builds have downloaded.
@@ -202,7 +192,7 @@ impl<'a> Chroot<'a> {
                 words.extend(self.session.enter_arguments());
                 words.push("--".to_owned());
                 words.extend(self.without_sync.iter().cloned());
-                words.extend(["chroot".to_owned(), self.root.display().to_string()]);
+                words.push(format!("{CHROOT}{}", self.root.display()));
             }
         }
         words
@@ -221,13 +211,16 @@ impl<'a> Chroot<'a> {
         Ok(self.command("/bin/sh").args(["-c", "command -v \"$1\"", "sh", program]).ask()?.status.success())
     }
 
-    /// Writes a file inside, from a file of the host.
-    pub(crate) fn upload(&self, from: &Path, to: &str, mode: u32) -> Result<()> {
+    /// Writes a file inside, from a file of the host. Without a mode one that is there keeps its own, and a new one is
+    /// for root alone.
+    pub(crate) fn upload(&self, from: &Path, to: &str, mode: Option<u32>) -> Result<()> {
         let doing = || format!("uploading {} to {to} in the chroot", from.display());
         let file = File::open(from).with_context(doing)?;
-        let script = "set -e; case $1 in */) mkdir -p \"$1\"; esac; cat > \"$1\"; chmod \"$2\" \"$1\"";
+        let script = "set -e; umask 077; case $1 in */) mkdir -p \"$1\"; esac; cat > \"$1\"; \
+                      [ -z \"$2\" ] || chmod \"$2\" \"$1\"";
+        let mode = mode.map(|mode| format!("{mode:o}")).unwrap_or_default();
         self.command("/bin/sh")
-            .args(["-c", script, "sh", to, &format!("{mode:o}")])
+            .args(["-c", script, "sh", to, &mode])
             .configure(|command| _ = command.stdin(file))
             .run()
             .with_context(doing)?;

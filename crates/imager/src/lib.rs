@@ -9,6 +9,7 @@ mod diff;
 mod explain;
 mod isolation;
 mod layers;
+mod mounts;
 mod on_error;
 mod package_cache;
 mod plan;

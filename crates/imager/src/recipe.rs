@@ -52,7 +52,11 @@ impl Recipe {
         };
         let (template, base) = match template {
             Some(path) => (path.to_owned(), std::env::current_dir().context("finding the working directory")?),
-            None => (tree.path().join(&manifest.component.image.template), tree.path().to_owned()),
+            None => {
+                let service =
+                    manifest.component.service().map_err(|error| BadInput::from(error).in_file(manifest_path))?;
+                (tree.path().join(&service.image.template), tree.path().to_owned())
+            }
         };
         let artifact_identity = Some(artifact.identity.clone());
         Ok(Self {

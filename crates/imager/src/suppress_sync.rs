@@ -10,9 +10,10 @@ use std::process::{self, Stdio};
 
 use anyhow::{Context, Result};
 use cli::Command;
+use rustix::process::{chdir, chroot};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// The hidden subcommand that runs a command without syncing: `imager without-sync PROGRAM ARGUMENT…`.
+/// The hidden subcommand that runs a command without syncing: `imager without-sync [--chroot=ROOT] PROGRAM ARGUMENT…`.
 pub(crate) const WITHOUT_SYNC: &str = "without-sync";
 
 /// System calls that only make data durable (fsync(2), sync(2), msync(2), sync_file_range(2)).
@@ -31,10 +32,17 @@ pub(crate) fn words() -> Result<[String; 2]> {
     Ok([this.display().to_string(), WITHOUT_SYNC.to_owned()])
 }
 
+/// Begins the first of the words where the command is to run below another root.
+pub(crate) const CHROOT: &str = "--chroot=";
+
 /// Becomes the command, with a filter that all its children inherit.
 pub(crate) fn become_without_sync(words: &[OsString]) -> Result<()> {
-    let (program, arguments) = words.split_first().context("no command was given")?;
+    let root = words.first().and_then(|word| word.to_str()?.strip_prefix(CHROOT));
+    let (program, arguments) = words[usize::from(root.is_some())..].split_first().context("no command was given")?;
     apply(&filter()?).context("suppressing syncs (are you root?)")?;
+    if let Some(root) = root {
+        chroot(root).and_then(|()| chdir("/")).with_context(|| format!("entering {root}"))?;
+    }
     let same_input = |command: &mut process::Command| _ = command.stdin(Stdio::inherit());
     Err(Command::new(program).args(arguments).configure(same_input).exec().into())
 }

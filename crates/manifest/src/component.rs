@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A component: one service that is built, baked, tested and deployed as a whole.
+/// A component: one service that is built, baked, tested and deployed as a whole; or, without the last three
+/// sections, a package that the images of others install.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Component {
@@ -20,11 +21,43 @@ pub struct Component {
     /// What the build made, and how an image installs it.
     pub package: Package,
     /// The image template.
-    pub image: ImageRecipe,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageRecipe>,
     /// How an image is tested.
-    pub test: Test,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Test>,
     /// How a tested image is deployed.
-    pub deploy: Deploy,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<Deploy>,
+}
+
+/// What makes a component a service: it has all three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Service<'a> {
+    /// The image template.
+    pub image: &'a ImageRecipe,
+    /// How an image is tested.
+    pub test: &'a Test,
+    /// How a tested image is deployed.
+    pub deploy: &'a Deploy,
+}
+
+/// The component is a package only.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{component}' is a package and no service: its component.toml has no [image], [test] and [deploy]")]
+pub struct NotAService {
+    /// Its name.
+    pub component: String,
+}
+
+impl Component {
+    /// What makes it a service. An error if it is a package only.
+    pub fn service(&self) -> Result<Service<'_>, NotAService> {
+        match (&self.image, &self.test, &self.deploy) {
+            (Some(image), Some(test), Some(deploy)) => Ok(Service { image, test, deploy }),
+            _ => Err(NotAService { component: self.name.clone() }),
+        }
+    }
 }
 
 /// How the artifact is built.
@@ -78,8 +111,11 @@ pub struct Test {
 }
 
 impl Test {
+    /// How long an instance may take to boot, where the component does not say, in seconds.
+    pub const BOOT_SECONDS: u32 = 60;
+
     fn default_boot_seconds() -> u32 {
-        60
+        Self::BOOT_SECONDS
     }
 }
 
@@ -105,6 +141,9 @@ pub struct Deploy {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FleetSettings {
+    /// Tags of its instances, which they find in their metadata. Those of an environment replace those of all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
     /// Name under which the service is found. Only for one environment: two services cannot share it. Every
     /// environment but the default one has to say its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,6 +174,8 @@ pub struct FleetSettings {
 /// [`FleetSettings`] with nothing left open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fleet {
+    /// Tags of its instances.
+    pub tags: BTreeMap<String, String>,
     /// Name under which the service is found.
     pub dns: String,
     /// Number of instances.
@@ -214,6 +255,7 @@ impl Deploy {
         let dns = own.dns.or_else(|| is_default.then(|| self.dns.clone()));
         let all = &self.fleet;
         Ok(Fleet {
+            tags: all.tags.clone().into_iter().chain(own.tags).collect(),
             dns: dns.ok_or_else(|| NoEnvironment::Nameless { environment: environment.to_owned() })?,
             instances: own.instances.or(all.instances).unwrap_or(2),
             listen: own.listen.or(all.listen),

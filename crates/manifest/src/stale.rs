@@ -36,7 +36,7 @@ impl Manifest {
                 "the image",
             );
         }
-        let deployed = self.images.get(&self.component.image.builder);
+        let deployed = self.component.image.as_ref().and_then(|image| self.images.get(&image.builder));
         previous = deployed.and_then(|image| image.stamp.stale.clone());
         let image = deployed.map(|image| image.identity.clone());
         for deployment in self.deployments.values_mut() {

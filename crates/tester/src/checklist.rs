@@ -6,6 +6,7 @@ use std::{fs, io};
 
 use anyhow::{Context, Result, anyhow};
 use cli::BadInput;
+use manifest::component::Test;
 use manifest::{Identity, Manifest};
 use probe::gossfile::{Gossfile, Resource, Subject};
 use provider::archive;
@@ -35,7 +36,9 @@ impl Checklist {
         let (name, text) = match given {
             Some(path) => (path, read(path, path)?),
             None => {
-                let name = Path::new(&manifest.component.test.gossfile);
+                let service =
+                    manifest.component.service().map_err(|error| BadInput::from(error).in_file(manifest_path))?;
+                let name = Path::new(&service.test.gossfile);
                 (name, from_store(manifest_path, manifest, name, scratch).await?)
             }
         };
@@ -43,7 +46,9 @@ impl Checklist {
         let file = NamedTempFile::new_in(scratch).context("creating a file for the gossfile")?;
         fs::write(&file, &text).with_context(|| format!("writing {}", file.path().display()))?;
         let digest = Identity::sha256(hex::encode(Sha256::digest(&text)));
-        let boot = Duration::from_secs(manifest.component.test.boot_seconds.into());
+        let boot = Duration::from_secs(
+            manifest.component.test.as_ref().map_or(Test::BOOT_SECONDS, |test| test.boot_seconds).into(),
+        );
         Ok(Self { file, digest, boot, checks })
     }
 }

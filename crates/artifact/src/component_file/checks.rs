@@ -3,7 +3,7 @@
 use std::path::{Component as Part, Path};
 
 use cli::BadInput;
-use manifest::component::{Deploy, FleetSettings, Package};
+use manifest::component::{Deploy, FleetSettings, Package, Service};
 use manifest::{Component, NotAName};
 
 use super::ComponentFile;
@@ -18,20 +18,29 @@ pub fn check(file: &ComponentFile, is_file: impl Fn(&str) -> bool) -> Checked {
         return Err(file.complaint(&["build", "commands"], "has an empty command", "remove it"));
     }
     package(file)?;
-    for (key, path) in
-        [(["image", "template"], &component.image.template), (["test", "gossfile"], &component.test.gossfile)]
-    {
+    let Component { image, test, deploy, .. } = component;
+    let Ok(Service { image, test, deploy }) = component.service() else {
+        let [has, lacks] = [true, false].map(|there| {
+            let parts = [("image", image.is_some()), ("test", test.is_some()), ("deploy", deploy.is_some())];
+            parts.iter().find(|(_, has)| *has == there).map(|(name, _)| *name)
+        });
+        // A package that others install has none of them.
+        let (Some(has), Some(lacks)) = (has, lacks) else { return Ok(()) };
+        let why = format!("is there, and [{lacks}] is not: a service has [image], [test] and [deploy]");
+        return Err(file.complaint(&[has], &why, "add it, or remove all three"));
+    };
+    for (key, path) in [(["image", "template"], &image.template), (["test", "gossfile"], &test.gossfile)] {
         below_component(file, &key, path)?;
         if !is_file(path) {
             let why = format!("names '{path}', which the component does not have at this revision");
             return Err(file.complaint(&key, &why, "commit the file, or name another"));
         }
     }
-    if component.image.builder.is_empty() {
+    if image.builder.is_empty() {
         return Err(file.complaint(&["image", "builder"], "is empty", "name a builder of the template"));
     }
-    positive(file, &["test", "boot_seconds"], component.test.boot_seconds.into())?;
-    deploy(file)
+    positive(file, &["test", "boot_seconds"], test.boot_seconds.into())?;
+    check_deploy(file, deploy)
 }
 
 fn package(file: &ComponentFile) -> Checked {
@@ -58,8 +67,7 @@ fn package(file: &ComponentFile) -> Checked {
     }
 }
 
-fn deploy(file: &ComponentFile) -> Checked {
-    let deploy = &file.component.deploy;
+fn check_deploy(file: &ComponentFile, deploy: &Deploy) -> Checked {
     positive(file, &["deploy", "port"], deploy.port.into())?;
     if !deploy.health.starts_with('/') || deploy.health.contains(|c: char| c.is_whitespace() || c.is_control()) {
         let why = format!("is '{}', which is not a path of a URL", deploy.health);

@@ -36,7 +36,7 @@ fn parse(text: &str) -> Result<ComponentFile, BadInput> {
 
 #[test]
 fn a_good_file_is_read() {
-    assert_eq!(parse(GOOD).unwrap().component.deploy.fleet_in("local").unwrap().instances, 2);
+    assert_eq!(parse(GOOD).unwrap().component.deploy.unwrap().fleet_in("local").unwrap().instances, 2);
 }
 
 /// What is replaced in [`GOOD`], by what, and the message after `reading: component.toml:`.

@@ -21,6 +21,7 @@ use cli::{BadInput, ExitCode};
 use provider::{Images, RegisteredImage, SourceImage};
 
 use crate::isolation::{CONTAINER, become_container};
+use crate::mounts::{SESSION_MOUNT, session_mount};
 use crate::session;
 use crate::suppress_sync::{WITHOUT_SYNC, become_without_sync};
 
@@ -67,6 +68,7 @@ pub fn run() -> Result<ExitCode> {
     match words.first().and_then(|first| first.to_str()) {
         Some(session::INIT) => return session::init().map(|()| ExitCode::Done),
         Some(CONTAINER) => return become_container(&words[1..]).map(|()| ExitCode::Done),
+        Some(SESSION_MOUNT) => return session_mount(&words[1..]).map(|()| ExitCode::Done),
         Some(WITHOUT_SYNC) => return become_without_sync(&words[1..]).map(|()| ExitCode::Done),
         _ => {}
     }

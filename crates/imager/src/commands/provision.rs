@@ -250,12 +250,12 @@ fn put(manifest: &mut Manifest, plan: &Plan, volume: Volume) -> Option<Identity>
 
 /// The component names the builder that it deploys: a template without it is a mistake.
 fn check_deployed_builder(template: &Template, manifest: &Manifest, replaced: bool) -> Result<()> {
-    let deployed = &manifest.component.image.builder;
-    if replaced || template.builder_names().any(|name| name == deployed) {
+    let Some(image) = manifest.component.image.as_ref().filter(|_| !replaced) else { return Ok(()) };
+    let deployed = &image.builder;
+    if template.builder_names().any(|name| name == deployed) {
         return Ok(());
     }
     let names = template.builder_names().collect::<Vec<_>>().join(", ");
-    let why =
-        format!("component.toml deploys the builder '{deployed}', which {} lacks", manifest.component.image.template);
+    let why = format!("component.toml deploys the builder '{deployed}', which {} lacks", image.template);
     Err(BadInput::new("reading the component", why, format!("set image.builder to one of {names}")).into())
 }

@@ -57,7 +57,7 @@ impl InstallArtifact {
 
 fn install_deb(chroot: &Chroot, deb: &Path, name: &str) -> Result<()> {
     let inside = format!("/tmp/{name}");
-    chroot.upload(deb, &inside, 0o644)?;
+    chroot.upload(deb, &inside, Some(0o644))?;
     let apt = || {
         chroot.command("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args([
             "--yes",

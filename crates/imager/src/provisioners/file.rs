@@ -1,7 +1,6 @@
 //! `file`: files and directories of the host copied into the image, or a file of the image to the host.
 
-use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -131,16 +130,16 @@ impl Upload {
             let destination = if source.contents_only { &self.destination } else { &below };
             return chroot.unpack(tar_of(staged)?, destination);
         }
-        let mode = File::open(staged)?.metadata()?.permissions().mode() & 0o777;
         // A destination that is a directory, or is meant as one, takes the file under its own name.
         let is_directory = self.destination.ends_with('/')
             || self.sources.len() > 1
             || chroot.command("/usr/bin/test").args(["-d", &self.destination]).ask()?.status.success();
         if is_directory {
             chroot.command("/bin/mkdir").args(["-p", &self.destination]).run()?;
-            return chroot.upload(staged, &below, mode);
+            return chroot.upload(staged, &below, None);
         }
-        chroot.upload(staged, &self.destination, mode)
+        // As Packer does it, which goes by way of a temporary file of its own.
+        chroot.upload(staged, &self.destination, None)
     }
 }
 

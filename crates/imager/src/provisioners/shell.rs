@@ -80,11 +80,11 @@ impl Shell {
         }
         let line = self.command_line().map_err(anyhow::Error::msg)?;
         for script in Scripts::staged(stage)? {
-            chroot.upload(&script, &self.remote, 0o755)?;
+            chroot.upload(&script, &self.remote, Some(0o755))?;
             if self.variables_in_file {
                 let mut file = tempfile::NamedTempFile::new()?;
                 std::io::Write::write_all(&mut file, self.scripts.variables_file(&self.values).as_bytes())?;
-                chroot.upload(file.path(), VARIABLES, 0o600)?;
+                chroot.upload(file.path(), VARIABLES, Some(0o600))?;
             }
             let run = chroot.command("/bin/sh").args(["-c", &line]).narrated();
             let ended = run.run_for(&self.scripts.valid_exit_codes);

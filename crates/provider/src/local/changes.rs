@@ -3,14 +3,13 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::disk::{copy_range, data_ranges};
+use super::disk::{Mapped, copy_range, data_ranges};
 
 /// The unit of comparison: the block of every file system in use, and what direct I/O is aligned to.
 pub const BLOCK: u64 = 4096;
@@ -58,18 +57,13 @@ impl Changes {
         let chunks = chunks(looked_at, size);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let share = chunks.len().div_ceil(workers).max(1);
+        let our = Mapped::of(&ours).with_context(doing)?;
+        let their = Mapped::of(&theirs).with_context(doing)?;
         let compare = |chunks: &[Range<u64>]| -> io::Result<Vec<Range<u64>>> {
             let mut differing = Vec::new();
-            let (mut our, mut their) = (Vec::new(), Vec::new());
             for chunk in chunks {
-                read(&ours, chunk.clone(), size, &mut our)?;
-                read(
-                    &theirs,
-                    base.range.start + chunk.start..base.range.start + chunk.end,
-                    base.range.end,
-                    &mut their,
-                )?;
-                differing.extend(differences(&our, &their, chunk.start));
+                let [start, end] = [chunk.start, chunk.end].map(|at| (base.range.start + at).min(base.range.end));
+                differing.extend(differences(our.bytes(chunk.clone())?, their.bytes(start..end)?, chunk.start));
             }
             Ok(differing)
         };
@@ -174,26 +168,27 @@ fn joined(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
     joined
 }
 
-/// Reads a range into `buffer`; what is past `end` reads as zeros.
-fn read(file: &File, range: Range<u64>, end: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
-    buffer.clear();
-    buffer.resize(usize::try_from(range.end - range.start).map_err(io::Error::other)?, 0);
-    let there = usize::try_from(end.saturating_sub(range.start)).unwrap_or(usize::MAX).min(buffer.len());
-    file.read_exact_at(&mut buffer[..there], range.start)
-}
-
-/// The blocks in which two contents differ that begin at `start`.
+/// The blocks in which two contents differ that begin at `start`; where theirs is shorter, it goes on with zeros.
 fn differences(ours: &[u8], theirs: &[u8], start: u64) -> Vec<Range<u64>> {
     if ours == theirs {
         return Vec::new();
     }
-    let blocks = ours.chunks(BLOCK as usize).zip(theirs.chunks(BLOCK as usize)).zip((start..).step_by(BLOCK as usize));
-    let differing = blocks.filter(|((ours, theirs), _)| ours != theirs);
-    joined(differing.map(|((ours, _), at)| at..at + ours.len() as u64))
+    let block = usize::try_from(BLOCK).unwrap_or(usize::MAX);
+    let differing = ours.chunks(block).enumerate().filter(|(number, ours)| {
+        let theirs = theirs.get(number * block..).unwrap_or_default();
+        let theirs = &theirs[..theirs.len().min(ours.len())];
+        ours[..theirs.len()] != *theirs || ours[theirs.len()..].iter().any(|byte| *byte != 0)
+    });
+    joined(differing.map(|(number, ours)| {
+        let at = start + number as u64 * BLOCK;
+        at..at + ours.len() as u64
+    }))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
 
     /// A disk of blocks, each filled with its letter; a dot is a hole.

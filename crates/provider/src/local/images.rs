@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use super::digests::BlockDigests;
 use super::disk;
 use super::loop_device::LoopDevice;
 use super::{Local, filter, private_mount};
@@ -25,6 +26,9 @@ use crate::{
 
 /// The disk in the directory of an image, a volume or a layer that shares its content.
 pub(super) const DISK: &str = "disk.raw";
+
+/// The digests of its blocks, beside the disk of an image or a complete volume.
+pub(super) const DIGESTS: &str = "blocks.sha256";
 
 impl Local {
     fn images_dir(&self) -> PathBuf {
@@ -74,11 +78,13 @@ impl Local {
     ) -> Result<RegisteredImage> {
         // The digest, and with it the image, must not outrun the disk's content.
         File::open(disk).and_then(|disk| disk.sync_all()).with_context(|| format!("disk {}", disk.display()))?;
+        let digests = BlockDigests::of(disk, None)?;
+        write_atomically(&disk.with_file_name(DIGESTS), digests.as_bytes())?;
         self.register_disk(disk, registration, |id| {
             Ok(RegisteredImage {
                 id,
                 name: registration.name.clone(),
-                digest: disk::digest(disk)?,
+                digest: digests.whole(),
                 size: disk.metadata()?.len(),
                 virtualization_type: virtualization_type.to_owned(),
                 root_partition: None,
@@ -120,6 +126,8 @@ impl Local {
         // The disk is never written again, so volume and image can be one file.
         fs::hard_link(disk, directory.join(DISK)).or_else(|_| disk_copy(disk, &directory.join(DISK)))?;
         fs::set_permissions(directory.join(DISK), Permissions::from_mode(0o444))?;
+        // Without them, what is made of this image is hashed as a whole.
+        let _ = fs::copy(disk.with_file_name(DIGESTS), directory.join(DIGESTS));
         write_json(&directory.join("image.json"), &image)?;
         fs::create_dir_all(self.images_dir())?;
         fs::rename(&directory, self.images_dir().join(&image.id))?;
@@ -249,7 +257,9 @@ impl Images for Local {
         let disk = directory.join(DISK);
         disk::check(&disk, volume.root_partition())?;
         File::open(&disk).and_then(|disk| disk.sync_all())?;
-        let digest = Some(disk::digest(&disk)?);
+        let digests = BlockDigests::of(&disk, self.known(volume)?.as_ref())?;
+        write_atomically(&directory.join(DIGESTS), digests.as_bytes())?;
+        let digest = Some(digests.whole());
         let complete = VolumeRecord { complete: Some(key.to_owned()), digest, ..volume.clone() };
         write_json(&directory.join("volume.json"), &complete)?;
         fs::create_dir_all(self.state.join("volumes"))?;
@@ -303,7 +313,7 @@ impl Images for Local {
                 name: registration.name.clone(),
                 digest: match &volume.digest {
                     Some(digest) => digest.clone(),
-                    None => disk::digest(&disk)?,
+                    None => BlockDigests::of(&disk, None)?.whole(),
                 },
                 size: disk.metadata()?.len(),
                 virtualization_type: volume.virtualization_type.clone(),
@@ -357,7 +367,8 @@ impl Images for Local {
     async fn digest(&self, id: &str) -> Result<Identity> {
         // Half a second or more, in which other tasks of this thread have something to answer.
         let disk = self.image_disk(id);
-        tokio::task::spawn_blocking(move || disk::digest(&disk)).await.context("hashing a disk")?
+        let digests = tokio::task::spawn_blocking(move || BlockDigests::of(&disk, None));
+        Ok(digests.await.context("hashing a disk")??.whole())
     }
 
     async fn record_verdict(&self, id: &str, verdict: &StoredVerdict) -> Result<()> {

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! objects/sha256/ab/ab12…      artifacts and other content, by digest
-//! images/ID/{image.json, disk.raw}
+//! images/ID/{image.json, disk.raw, blocks.sha256}
 //! aliases/NAME                  a file that holds an image id
 //! volumes/ID/{volume.json, disk.raw}   complete volumes, never written again
 //! layers/KEY/{layer.json, changes.json, changed.raw}   the state of a volume after a provisioner, as what
@@ -19,6 +19,7 @@
 
 pub mod api;
 mod changes;
+mod digests;
 mod disk;
 mod filter;
 mod fleets;

@@ -11,8 +11,9 @@ use rustix::fs::OFlags;
 
 use super::Local;
 use super::changes::{BLOCK, Base, Changes, Piece};
+use super::digests::{BlockDigests, Known};
 use super::disk::{self, HVM, PARAVIRTUAL};
-use super::images::{DISK, read_json, write_json};
+use super::images::{DIGESTS, DISK, read_json, write_json};
 use super::loop_device::LoopDevice;
 use crate::{RegisteredImage, VolumeRecord, VolumeSpec};
 
@@ -69,14 +70,17 @@ impl Local {
         }
     }
 
+    /// What is known of the blocks that a volume was made from.
+    pub(super) fn known(&self, volume: &VolumeRecord) -> Result<Option<Known>> {
+        let Some(base) = self.base_of(volume)? else { return Ok(None) };
+        let digests = BlockDigests::read(&base.file.with_file_name(DIGESTS));
+        Ok(digests.map(|digests| Known { base, digests }))
+    }
+
     /// Keeps the present content of a volume's disk in the directory of a layer.
     pub(super) fn store_layer(&self, volume: &VolumeRecord, disk: &Path, layer: &Path) -> Result<()> {
-        let source = match &volume.source_image {
-            Some(source) => self.read_image(&source.value)?,
-            None => None,
-        };
         let whole = layer.join(DISK);
-        let Some(base) = self.base(source.as_ref(), &volume.virtualization_type)? else {
+        let Some(base) = self.base_of(volume)? else {
             return disk::clone(disk, &whole);
         };
         // Where content can be shared, that is cheaper than to compare.
@@ -93,6 +97,14 @@ impl Local {
         // st_blocks counts units of 512 bytes, whatever the file system (stat(2)).
         let size = |name| layer.join(name).metadata().map_or(0, |file| file.blocks() * 512);
         [DISK, CHANGED, CHANGES].into_iter().map(size).sum()
+    }
+
+    fn base_of(&self, volume: &VolumeRecord) -> Result<Option<Base>> {
+        let source = match &volume.source_image {
+            Some(source) => self.read_image(&source.value)?,
+            None => None,
+        };
+        self.base(source.as_ref(), &volume.virtualization_type)
     }
 
     /// What a volume is made from at first.

@@ -13,13 +13,19 @@
 from __future__ import annotations
 
 import array
+import ast
+import hashlib
 import json
 import os
+import pickle
 import shlex
 import socket
 import subprocess
+import types
 
+import ansible.constants as C
 from ansible.errors import AnsibleError, AnsibleFileNotFound
+from ansible.executor import module_common
 from ansible.module_utils.common.text.converters import to_bytes, to_native, to_text
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
@@ -39,6 +45,66 @@ DOCUMENTATION = """
 """
 
 display = Display()
+
+
+class Parsed:
+    """Remembers what files of module_utils import, for all tasks of a run.
+
+    Ansible packs each module in a worker process of its own, which parses every file that the module
+    imports: some twenty-five, the same ones for nearly all modules. What a file imports follows from its
+    text alone. Nothing is remembered where Ansible has other names for these parts.
+    """
+
+    def __init__(self):
+        # Ansible's own directory for this run, which it removes.
+        self.directory = os.path.join(C.DEFAULT_LOCAL_TMP, "kiln-parsed")
+        self.compile = compile
+        finder = getattr(module_common, "ModuleDepFinder", None)
+        if finder is not None and not hasattr(module_common, "compile"):
+            os.makedirs(self.directory, exist_ok=True)
+            self.find = finder.__init__
+            module_common.compile = self.parse_later
+            finder.__init__ = lambda finder, *arguments, **named: self.found(finder, *arguments, **named)
+
+    def parse_later(self, source, *arguments, **named):
+        """In place of `compile`, which need not be asked for what has been parsed before."""
+        if arguments[1:] != ("exec", ast.PyCF_ONLY_AST) or named:
+            return self.compile(source, *arguments, **named)
+        digest = hashlib.sha256(to_bytes(source)).hexdigest()
+        if os.path.exists(os.path.join(self.directory, digest)):
+            return types.SimpleNamespace(digest=digest, source=source, arguments=arguments)
+        tree = self.compile(source, *arguments)
+        tree.digest = digest
+        return tree
+
+    def found(self, finder, name, tree, *arguments, **named):
+        """In place of ModuleDepFinder's `__init__`, which walks the tree."""
+        digest = getattr(tree, "digest", None)
+        if digest is None:
+            return self.find(finder, name, tree, *arguments, **named)
+        # A relative import depends on where the file stands.
+        place = hashlib.sha256(repr((name, arguments, sorted(named.items()))).encode()).hexdigest()
+        path = os.path.join(self.directory, digest + place)
+        try:
+            with open(path, "rb") as file:
+                finder.submodules, finder.optional_imports = pickle.load(file)
+                return
+        except (OSError, EOFError, pickle.UnpicklingError):
+            pass
+        if not isinstance(tree, ast.AST):
+            tree = self.compile(tree.source, *tree.arguments)
+        self.find(finder, name, tree, *arguments, **named)
+        self.write(path, (finder.submodules, finder.optional_imports))
+        self.write(os.path.join(self.directory, digest), None)
+
+    def write(self, path, content):
+        with open("%s.%d" % (path, os.getpid()), "wb") as file:
+            pickle.dump(content, file)
+        os.rename(file.name, path)
+
+
+if "KILN_RUNNER" in os.environ:
+    Parsed()
 
 
 # What is only there for this connection: modules need not see it.
