@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::rig::{Ended, Rig, processes_with, rig_with_artifact as rig, shell, succeeded, wait_for};
+use crate::rig::{Component, Ended, Rig, processes_with, rig_with_artifact as rig, shell, succeeded, wait_for};
 
 /// A template of one hvm builder with these provisioners.
 fn template(provisioners: &str) -> String {
@@ -284,4 +284,30 @@ fn an_override_replaces_options_for_the_builder_that_it_names() {
     let line = r#"{ "type": "shell", "inline": ["echo every > /made"], "override": { "b": { "inline": ["echo this > /made"] } } }"#;
     succeeded(rig.provision(&template(line), &[]));
     assert_eq!(rig.read_from(&rig.volume_disk("b"), "/made"), "this");
+}
+
+#[test]
+fn a_package_of_another_component_is_installed_and_is_no_service() {
+    let rig = rig();
+    // The manifest of a component that is a package only.
+    let agent = Component { repository: rig.path().join("agent"), subdirectory: String::new() };
+    let text =
+        "name = \"agent\"\n[build]\ncommands = [\"true\"]\n[package.tree]\npath = \"files\"\nprefix = \"/opt/agent\"\n";
+    agent.write("component.toml", text);
+    agent.write("files/agent", "#!/bin/sh\necho agent\n");
+    agent.commit("agent");
+    let source = agent.repository.display().to_string();
+    rig.run("artifact", &["build", "--source", &source, "--manifest", "agent.json"]);
+
+    let template = template(r#"{ "type": "artifact", "manifest": "agent.json" }, { "type": "artifact" }"#);
+    succeeded(rig.provision(&template, &[]));
+    let disk = rig.volume_disk("b");
+    assert_eq!(rig.read_from(&disk, "/opt/agent/agent"), "#!/bin/sh\necho agent");
+    assert_eq!(rig.read_from(&disk, "/opt/small/greeting"), "hello");
+
+    for (program, arguments) in [("imager", &["provision"][..]), ("deployer", &["deploy"])] {
+        let ended = rig.ask(program, &[arguments, &["--manifest", "agent.json"]].concat());
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains("'agent' is a package and no service"), "{}", ended.stderr);
+    }
 }

@@ -39,6 +39,17 @@ fn a_good_file_is_read() {
     assert_eq!(parse(GOOD).unwrap().component.deploy.unwrap().fleet_in("local").unwrap().instances, 2);
 }
 
+#[test]
+fn a_package_for_the_images_of_others_has_neither_image_nor_deployment() {
+    let (package, _) = GOOD.split_once("[image]").unwrap();
+    let component = parse(package).unwrap().component;
+    assert!(component.service().is_err() && component.image.is_none());
+    let half = GOOD.split_once("[test]").unwrap().0;
+    let error = parse(half).unwrap_err().to_string();
+    let expected = "13: image is there, and [test] is not: a service has [image], [test] and [deploy]";
+    assert!(error.contains(expected), "{error}");
+}
+
 /// What is replaced in [`GOOD`], by what, and the message after `reading: component.toml:`.
 const BROKEN: &[(&str, &str, &str)] = &[
     ("[package]", "[package", "6: unclosed table, expected `]`; mend the line; https://toml.io describes the format"),

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cli::CommandError;
 use manifest::component::Package;
+use provider::ObjectDigest;
+use provider::local::Directory;
 
 use super::Reading;
 use crate::chroot::Chroot;
@@ -23,11 +25,29 @@ pub(crate) struct ArtifactFile {
     pub(crate) package: Package,
 }
 
+impl ArtifactFile {
+    /// The artifact of another component, which its manifest tells of.
+    fn of_manifest(path: &Path, options: &Options, line: usize) -> Result<Self> {
+        let manifest = manifest::read(path)?;
+        let Some(artifact) = manifest.artifact else {
+            let why = format!("the manifest {} has no artifact yet", path.display());
+            return Err(options.fault(line, why, "run `artifact build --manifest` with it first").into());
+        };
+        let digest = ObjectDigest::parse(&artifact.identity.value)?;
+        let file = Directory::new(&artifact.store).fetch(&digest)?;
+        Ok(Self { file, name: artifact.file_name, package: manifest.component.package })
+    }
+}
+
 /// `None` only where a template is checked without an artifact.
 pub(crate) struct InstallArtifact(Option<ArtifactFile>);
 
 impl InstallArtifact {
-    pub(crate) fn read(options: &Options, reading: &Reading) -> Result<Self> {
+    pub(crate) fn read(options: &mut Options, reading: &Reading) -> Result<Self> {
+        let line = options.line_of("manifest");
+        if let Some(manifest) = reading.path(options, "manifest")? {
+            return Ok(Self(Some(ArtifactFile::of_manifest(&manifest, options, line)?)));
+        }
         match reading.artifact {
             Some(artifact) => Ok(Self(Some(artifact.clone()))),
             None if reading.only_checking => Ok(Self(None)),

@@ -59,7 +59,7 @@ impl Provisioner {
         let provisioner = match kind.as_str() {
             "ansible" => Self::Ansible(ansible::Ansible::read(&mut options, reading)?),
             "ansible-local" => Self::AnsibleLocal(ansible::AnsibleLocal::read(&mut options, reading)?),
-            "artifact" => Self::Artifact(artifact::InstallArtifact::read(&options, reading)?),
+            "artifact" => Self::Artifact(artifact::InstallArtifact::read(&mut options, reading)?),
             "breakpoint" => Self::Breakpoint(breakpoint::Breakpoint::read(&mut options, reading)?),
             "file" => Self::File(file::FileCopy::read(&mut options, reading)?),
             "shell" => Self::Shell(shell::Shell::read(&mut options, reading)?),

@@ -31,6 +31,26 @@ impl Directory {
     pub fn path(&self, digest: &ObjectDigest) -> PathBuf {
         self.root.join("sha256").join(&digest.as_str()[..2]).join(digest.as_str())
     }
+
+    /// The object as a file, after its content has been checked.
+    pub fn fetch(&self, digest: &ObjectDigest) -> Result<PathBuf> {
+        let path = self.path(digest);
+        let doing = || format!("fetching {digest} from {}", self.root.display());
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                bail!("the store {} has no object {digest}: run `artifact build` again", self.root.display())
+            }
+            Err(error) => return Err(error).with_context(doing),
+        };
+        let found = copy_and_digest(&mut file, &mut io::sink()).with_context(doing)?;
+        ensure!(
+            found == *digest,
+            "{} is damaged (its SHA-256 is {found}): remove it and run `artifact build --force`",
+            path.display()
+        );
+        Ok(path)
+    }
 }
 
 impl Objects for Directory {
@@ -51,22 +71,7 @@ impl Objects for Directory {
     }
 
     async fn get(&self, digest: &ObjectDigest) -> Result<PathBuf> {
-        let path = self.path(digest);
-        let doing = || format!("fetching {digest} from {}", self.root.display());
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                bail!("the store {} has no object {digest}: run `artifact build` again", self.root.display())
-            }
-            Err(error) => return Err(error).with_context(doing),
-        };
-        let found = copy_and_digest(&mut file, &mut io::sink()).with_context(doing)?;
-        ensure!(
-            found == *digest,
-            "{} is damaged (its SHA-256 is {found}): remove it and run `artifact build --force`",
-            path.display()
-        );
-        Ok(path)
+        self.fetch(digest)
     }
 
     async fn has(&self, digest: &ObjectDigest) -> Result<bool> {
