@@ -50,7 +50,7 @@ pub fn in_full(error: &reqwest::Error) -> String {
 fn with_tls(mut builder: ClientBuilder, tls: &Tls) -> Result<ClientBuilder> {
     if let Some(ca) = &tls.ca {
         let bundle = Certificate::from_pem_bundle(&read(ca)?).with_context(|| format!("reading {}", ca.display()))?;
-        builder = builder.tls_certs_only(bundle);
+        builder = bundle.into_iter().fold(builder.tls_built_in_root_certs(false), ClientBuilder::add_root_certificate);
     }
     if let Some((cert, key)) = tls.identity() {
         let pem = [read(key)?, read(cert)?].concat();

@@ -46,7 +46,7 @@ fn a_package_for_the_images_of_others_has_neither_image_nor_deployment() {
     assert!(component.service().is_err() && component.image.is_none());
     let half = GOOD.split_once("[test]").unwrap().0;
     let error = parse(half).unwrap_err().to_string();
-    let expected = "13: image is there, and [test] is not: a service has [image], [test] and [deploy]";
+    let expected = "9: image is there, and [test] is not: a service has [image], [test] and [deploy]";
     assert!(error.contains(expected), "{error}");
 }
 
