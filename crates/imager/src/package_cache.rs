@@ -51,8 +51,13 @@ impl PackageCache {
             cache.added().display(),
             cache.own.path().join("work").display()
         );
-        let mount = session.command("mount").args(["-t", "overlay", "overlay", "-o", &options]);
-        match mount.arg(&cache.target).run() {
+        let mount = |more: &str| {
+            let options = format!("{options}{more}");
+            session.command("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&cache.target).run()
+        };
+        // Else the unmount writes out all that the file system of the state directory has not written yet
+        // (overlayfs.rst, volatile). Kernels before 5.10 do not have it.
+        match mount(",volatile").or_else(|_| mount("")) {
             Ok(_) => Ok(Some(cache)),
             Err(error) => {
                 narrate::note(&format!("{label}: packages are not shared with other builds: {error}"));

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::OFlags;
@@ -55,6 +56,8 @@ impl Local {
         grow(disk, spec.size)?;
         let device = LoopDevice::attach(disk, None, false)?;
         write_through(&device, &pieces).map_err(disk::making_room).with_context(doing)?;
+        // While provisioners compute, the disk can be written to the one below it.
+        thread::spawn(move || file.sync_data());
         self.devices().insert(id.to_owned(), device);
         Ok(())
     }
