@@ -53,7 +53,7 @@ impl Terminal {
     /// Its exit code, and what it has shown since the last wait.
     fn end(mut self) -> (Option<i32>, String) {
         while self.read() {}
-        (self.child.wait().unwrap().code(), self.shown)
+        (self.child.wait().unwrap().code(), std::mem::take(&mut self.shown))
     }
 
     /// Reads what there is; false if nobody has the terminal any more.
@@ -70,6 +70,14 @@ impl Terminal {
             _ => return false,
         }
         true
+    }
+}
+
+impl Drop for Terminal {
+    /// A test that fails leaves nobody who waits for an answer.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
