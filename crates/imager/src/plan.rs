@@ -249,6 +249,7 @@ fn content_options(options: &serde_json::Value, virtualization_type: &str) -> se
         "mount_partition",
         "chroot_mounts",
         "copy_files",
+        "command_wrapper",
         "pre_mount_commands",
         "post_mount_commands",
         "root_volume_size",

@@ -83,6 +83,8 @@ impl Changes {
                 copy_range(&ours, &target, data.clone(), data.start).with_context(doing)?;
             }
         }
+        // What tells of the layer must not outlive a power failure without this.
+        target.sync_all().with_context(doing)?;
         Ok(Self { size, ranges })
     }
 
