@@ -39,6 +39,12 @@ impl Source {
                 let amazon = if names.is_amazon() { FOR_SCRATCH_ON_AMAZON } else { &[] };
                 let needed = FOR_SCRATCH.iter().chain(amazon).chain([&names.virtualization_type]);
                 match needed.into_iter().find(|name| !options.has(name)) {
+                    None if options.clone().number("root_volume_size")? == Some(0) => {
+                        let line = options.line_of("root_volume_size");
+                        let why =
+                            "a volume of 0 GiB holds nothing, and from scratch there is no source to be as large as";
+                        Err(options.fault(line, why, "write how many GiB it is to have").into())
+                    }
                     None => Ok((Self::Scratch, scratch_line)),
                     Some(missing) => {
                         let why = format!("a builder with 'from_scratch' needs the option '{missing}'");
