@@ -124,18 +124,9 @@ fn overlaps(sorted: &[Range<u64>], wanted: Range<u64>) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::os::unix::fs::FileExt;
 
+    use super::super::disk::tests::sparse;
     use super::*;
-
-    fn sparse(length: u64, data: &[(u64, &[u8])]) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len(length).unwrap();
-        for (offset, bytes) in data {
-            file.as_file().write_all_at(bytes, *offset).unwrap();
-        }
-        file
-    }
 
     fn whole(disk: &tempfile::NamedTempFile) -> Identity {
         BlockDigests::of(disk.path(), None).unwrap().whole()

@@ -170,12 +170,13 @@ impl Mapped {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const BLOCK: u64 = 512 * 1024;
 
-    fn sparse(length: u64, data: &[(u64, &[u8])]) -> tempfile::NamedTempFile {
+    /// A disk of this length that has these bytes at these offsets, and holes.
+    pub fn sparse(length: u64, data: &[(u64, &[u8])]) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(length).unwrap();
         for (offset, bytes) in data {
