@@ -92,7 +92,10 @@ fn packer(rig: &Rig, gateway: &Gateway) -> Ended {
     for (name, value) in [("source_ami", of("source_ami")), ("endpoint", of("endpoint")), ("device", device)] {
         arguments.extend(["-var".to_owned(), format!("{name}={value}")]);
     }
-    let packer = cli::Command::new("packer").args(arguments).arg("packer.json").current_dir(rig.path());
+    // In a mount namespace of its own: where a build of another test had a copy of Packer's mount in its own
+    // namespace, Packer's unmounting would not write anything to the disk.
+    let packer = cli::Command::new("unshare").args(["--mount", "packer"]).args(arguments).arg("packer.json");
+    let packer = packer.current_dir(rig.path());
     let packer = packer.env("CHECKPOINT_DISABLE", "1").env("PACKER_CONFIG_DIR", rig.path());
     let packer = packer.configure(|it| _ = it.stdout(Stdio::piped()).stderr(Stdio::piped()));
     Ended::of(packer.spawn().unwrap().wait_with_output().unwrap())
