@@ -9,6 +9,7 @@ mod bad_templates;
 mod baked;
 mod deployer;
 mod diff;
+mod emulator;
 mod imager;
 mod isolation;
 mod packer;

@@ -1,15 +1,15 @@
 //! The same template, built by Packer and by us: the same tree.
 //!
-//! Packer's amazon-chroot talks to moto, with loop devices in place of EBS volumes, as in `bench/imager`.
+//! Packer's amazon-chroot talks to moto, with loop devices in place of EBS volumes, see `tests/emulator`.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::ansible_image;
+use crate::emulator::Emulator;
 use crate::rig::{Ended, Rig, succeeded};
 use crate::tree::{differences, tree};
 
@@ -41,55 +41,25 @@ const TEMPLATE: &str = r#"{
   ]
 }"#;
 
-/// moto with disks, which ends when its stdin does.
-struct Gateway {
-    child: Child,
-    ready: Value,
-    disks: PathBuf,
-}
-
-impl Gateway {
-    fn start(rig: &Rig, source: &Path) -> Self {
-        let server = std::env::var_os("KILN_MOTO").expect("KILN_MOTO names moto's server: run `cargo xtask test`");
-        let disks = rig.path().join("disks");
-        let gateway = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench/imager/gateway.py");
-        let python = cli::Command::new(Path::new(&server).with_file_name("python"));
-        let piped = Stdio::piped;
-        let python = python.arg(gateway).arg(source).arg(&disks);
-        let mut child = python.configure(|it| _ = it.stdin(piped()).stdout(piped())).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, ready: serde_json::from_str(&line).expect("the gateway did not start"), disks }
-    }
-
-    /// The disk of the only snapshot that was made.
-    fn snapshot(&self) -> PathBuf {
-        let entries = fs::read_dir(&self.disks).unwrap().map(|entry| entry.unwrap());
-        let made = entries.filter(|entry| {
-            entry.file_name().to_string_lossy().starts_with("snap-") && entry.file_type().unwrap().is_file()
-        });
-        let made: Vec<_> = made.map(|entry| entry.path()).collect();
-        assert_eq!(made.len(), 1, "{made:?}");
-        made[0].clone()
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
+/// The disk of the only snapshot that was made.
+fn snapshot(emulator: &Emulator) -> PathBuf {
+    let entries = fs::read_dir(&emulator.disks).unwrap().map(|entry| entry.unwrap());
+    let made = entries.filter(|entry| {
+        entry.file_name().to_string_lossy().starts_with("snap-") && entry.file_type().unwrap().is_file()
+    });
+    let made: Vec<_> = made.map(|entry| entry.path()).collect();
+    assert_eq!(made.len(), 1, "{made:?}");
+    made[0].clone()
 }
 
 /// Packer's own run of the template, which does not know the one option that is ours.
-fn packer(rig: &Rig, gateway: &Gateway) -> Ended {
+fn packer(rig: &Rig, emulator: &Emulator) -> Ended {
     let mut template: Value = serde_json::from_str(TEMPLATE).unwrap();
     template["builders"][0].as_object_mut().unwrap().remove("isolation");
     fs::write(rig.path().join("packer.json"), template.to_string()).unwrap();
-    let of = |name: &str| gateway.ready[name].as_str().unwrap().to_owned();
     let device = format!("/dev/kiln-test-{}", std::process::id());
     let mut arguments = vec!["build".to_owned(), "-color=false".to_owned()];
-    for (name, value) in [("source_ami", of("source_ami")), ("endpoint", of("endpoint")), ("device", device)] {
+    for (name, value) in [("source_ami", &emulator.source_ami), ("endpoint", &emulator.endpoint), ("device", &device)] {
         arguments.extend(["-var".to_owned(), format!("{name}={value}")]);
     }
     // In a mount namespace of its own: where a build of another test had a copy of Packer's mount in its own
@@ -117,12 +87,12 @@ fn the_tree_is_packers() {
 
     let image = rig.run("imager", &["inspect", ansible_image::NAME]).stdout;
     let image: Value = serde_json::from_str(&image).unwrap();
-    let gateway = Gateway::start(&rig, &images.join(image["id"].as_str().unwrap()).join("disk.raw"));
-    let ended = packer(&rig, &gateway);
+    let emulator = Emulator::start(rig.path(), Some(&images.join(image["id"].as_str().unwrap()).join("disk.raw")));
+    let ended = packer(&rig, &emulator);
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
     // A copy, for the loop devices over the volume itself may still be on their way out.
     let copy = rig.path().join("packers.raw");
-    cli::Command::new("cp").arg("--sparse=auto").arg(gateway.snapshot()).arg(&copy).run().unwrap();
+    cli::Command::new("cp").arg("--sparse=auto").arg(snapshot(&emulator)).arg(&copy).run().unwrap();
     let theirs = tree(&copy);
 
     assert!(ours.contains_key("etc/bench.conf") && ours.contains_key("from-script"));

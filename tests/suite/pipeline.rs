@@ -11,7 +11,7 @@ impl Rig {
     fn pipeline(&self, component: &Component, arguments: &[&str]) -> Ended {
         let path = component.path().display().to_string();
         let manifest = self.manifest_path().display().to_string();
-        let mut all = vec!["pipeline", "--json", "--component", &path, "--manifest", &manifest];
+        let mut all = vec!["pipeline", "--with-aws", "--json", "--component", &path, "--manifest", &manifest];
         all.extend(arguments);
         self.ask("xtask", &all)
     }

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use manifest::Manifest;
 use tempfile::TempDir;
 
+use crate::emulator::Emulator;
+
 /// How long anything that is waited for may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -18,6 +20,8 @@ pub struct Rig {
     directory: TempDir,
     /// Whether programs are told of the rig's manifest.
     with_manifest: bool,
+    /// What programs find in their environment beside that.
+    environment: Vec<(String, String)>,
 }
 
 /// A repository with one component in it.
@@ -37,7 +41,7 @@ impl Rig {
         assert!(rustix::process::geteuid().is_root(), "this test mounts disks and boots instances: it needs root");
         // Beside the base image, for hard links do not leave a file system.
         let directory = tempfile::Builder::new().prefix("rig-").tempdir_in(base().parent().unwrap()).unwrap();
-        let rig = Self { directory, with_manifest: true };
+        let rig = Self { directory, with_manifest: true, environment: Vec::new() };
         for part in ["images", "aliases"] {
             fs::create_dir_all(rig.state()).unwrap();
             let copied = cli::Command::new("cp").arg("-al").arg(state.join(part)).arg(rig.state()).run();
@@ -49,6 +53,12 @@ impl Rig {
     /// From here on programs are told of no manifest, as people are who have a template only.
     pub fn without_manifest(&mut self) {
         self.with_manifest = false;
+    }
+
+    /// From here on programs work on AWS, which is the emulator.
+    pub fn on_aws(&mut self, emulator: &Emulator) {
+        self.environment = emulator.environment();
+        self.environment.push(("KILN_PROVIDER".to_owned(), "aws".to_owned()));
     }
 
     pub fn path(&self) -> &Path {
@@ -76,6 +86,7 @@ impl Rig {
             .env("KILN_STATE_DIR", self.state())
             .env("NO_COLOR", "1")
             .current_dir(self.path());
+        let program = self.environment.iter().fold(program, |program, (name, value)| program.env(name, value));
         if self.with_manifest { program.env("KILN_MANIFEST", self.manifest_path()) } else { program }
     }
 

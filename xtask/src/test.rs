@@ -5,7 +5,7 @@ use cli::host::{self, Tool};
 use cli::interrupt::EndedByInterrupt;
 use cli::{Command, ExitCode, narrate};
 
-use crate::workspace::Workspace;
+use crate::workspace::{Providers, Workspace};
 use crate::{moto, setup};
 
 /// What only the tests need.
@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut missing = host::missing_tools();
     missing.extend(TEST_TOOLS.into_iter().chain(setup::PROTOCOL_COMPILER).filter(|tool| !host::has(tool.program)));
     setup::install(&missing, narrate::detail, |command| run_to_success(command).context("installing packages"))?;
-    for build in workspace.builds() {
+    for build in workspace.builds(Providers::All) {
         run_to_success(build).context("building")?;
     }
     let state = workspace.target.join("test-state");
@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     moto::install(&moto)?;
     let with_nextest = host::has("cargo-nextest");
     let tests = workspace.cargo().args(if with_nextest { &["nextest", "run"][..] } else { &["test"] });
-    let tests = tests.arg("--workspace").args(&args.arguments);
+    let tests = tests.arg("--workspace").args(Providers::All.features()).args(&args.arguments);
     let passed = attached(
         tests.env("KILN_PROBE", workspace.probe()).env("KILN_TEST_BASE", &state).env("KILN_MOTO", moto::server(&moto)),
     )?;

@@ -8,6 +8,28 @@ use cli::Command;
 /// The programs that the line runs, and the supervisor that they start.
 const PROGRAMS: [&str; 5] = ["artifact", "imager", "tester", "deployer", "locald"];
 
+/// What builds the programs of the line with AWS beside this machine.
+const WITH_AWS: [&str; 2] = ["--features", "artifact/aws,imager/aws,tester/aws,deployer/aws"];
+
+/// Which providers the programs are built with. AWS's SDK takes minutes to build, so a local run does without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Providers {
+    /// This machine.
+    Local,
+    /// This machine and AWS.
+    All,
+}
+
+impl Providers {
+    /// Arguments of cargo.
+    pub fn features(self) -> &'static [&'static str] {
+        match self {
+            Self::Local => &[],
+            Self::All => &WITH_AWS,
+        }
+    }
+}
+
 /// Variables that cargo sets for the package that it runs.
 const OF_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
@@ -46,12 +68,13 @@ impl Workspace {
     }
 
     /// What builds the line's programs and the probe that goes into instances.
-    pub fn builds(&self) -> [Command; 2] {
+    pub fn builds(&self, providers: Providers) -> [Command; 2] {
         let packages = PROGRAMS.into_iter().flat_map(|program| ["--package", program]);
         // With an explicit target the flag concerns the probe alone: proc-macros cannot be static, and the other
         // programs are not built anew.
         let probe = self.cargo().args(["build", "--package", "probe", "--target", &triple()]);
-        [self.cargo().arg("build").args(packages), probe.env("RUSTFLAGS", "-C target-feature=+crt-static")]
+        let programs = self.cargo().arg("build").args(packages).args(providers.features());
+        [programs, probe.env("RUSTFLAGS", "-C target-feature=+crt-static")]
     }
 
     /// What builds config-agent as it ships: static and small.

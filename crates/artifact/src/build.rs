@@ -6,8 +6,8 @@ use cli::args::{ManifestArgs, ProviderArgs};
 use cli::{BadInput, ExitCode, interrupt, narrate};
 use jiff::Timestamp;
 use manifest::{Artifact, Component, Identity, Manifest, ReadError, Source, Stamp};
-use provider::local::Directory;
-use provider::{ObjectDigest, Objects, dispatch};
+use provider::local::{Directory, Local};
+use provider::{ObjectDigest, Objects};
 use rustix::fs::Mode;
 
 use crate::build_dir::BuildDir;
@@ -83,7 +83,7 @@ async fn build(args: &Args) -> Result<ObjectDigest> {
 
     let directory = BuildDir::take(&component.name, if_held)?;
     let manifest = read_manifest(args, component)?;
-    let store = open_store(args)?;
+    let store = open_store(args).await?;
     if !args.manifest.force
         && let Some((source, digest)) = built_already(manifest.as_ref(), &revision, &store).await?
     {
@@ -130,9 +130,10 @@ fn read_manifest(args: &Args, component: &Component) -> Result<Option<Manifest>>
     }
 }
 
-fn open_store(args: &Args) -> Result<Directory> {
+async fn open_store(args: &Args) -> Result<Directory> {
     let Some(directory) = &args.store else {
-        return Ok(dispatch!(provider::open(&args.provider)?, provider => provider.objects()));
+        let provider = provider::open(&args.provider).await?;
+        return provider.local().map(Local::objects).context("name the store with --store");
     };
     let absolute = std::path::absolute(directory).with_context(|| format!("store {}", directory.display()))?;
     Ok(Directory::new(absolute))

@@ -6,16 +6,19 @@
 //! and [`dispatch!`] turns that choice into a type.
 //!
 //! Nothing outside `local/` (and the `locald` program, its other half) knows of
-//! loop devices, nspawn or HAProxy.
+//! loop devices, nspawn or HAProxy; nothing outside `aws/` knows of AWS's SDK, and without the feature `aws`
+//! nothing links it.
 
 pub mod archive;
+#[cfg(feature = "aws")]
+pub mod aws;
 mod fleets;
 mod images;
 mod instances;
 pub mod local;
 mod objects;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use cli::args::{ProviderArgs, ProviderName};
 use cli::narrate;
 
@@ -31,24 +34,46 @@ pub use objects::{ObjectDigest, Objects};
 pub enum Provider {
     /// This machine.
     Local(local::Local),
+    /// EC2 and its relatives.
+    #[cfg(feature = "aws")]
+    Aws(aws::Aws),
+}
+
+impl Provider {
+    /// This machine, if that was chosen: some things are only made here.
+    pub fn local(&self) -> Option<&local::Local> {
+        match self {
+            Self::Local(local) => Some(local),
+            #[cfg(feature = "aws")]
+            Self::Aws(_) => None,
+        }
+    }
 }
 
 /// Opens the provider that the command line chose.
-pub fn open(args: &ProviderArgs) -> Result<Provider> {
+pub async fn open(args: &ProviderArgs) -> Result<Provider> {
     match args.provider {
         ProviderName::Local => Ok(Provider::Local(local::Local::open(args)?)),
-        ProviderName::Aws => bail!("this build has no AWS provider: use --provider local"),
+        #[cfg(feature = "aws")]
+        ProviderName::Aws => Ok(Provider::Aws(aws::Aws::open(args).await?)),
+        #[cfg(not(feature = "aws"))]
+        ProviderName::Aws => Err(cli::BadInput::new(
+            "opening the provider aws",
+            "this program was built without it",
+            "build it with `cargo build --features aws`, or use --provider local",
+        )
+        .into()),
     }
 }
 
 /// Opens the provider that the command line chose, to look and not to change: `None`, and a note, where it has no state.
-pub fn open_to_look(args: &ProviderArgs) -> Result<Option<Provider>> {
+pub async fn open_to_look(args: &ProviderArgs) -> Result<Option<Provider>> {
     match args.provider {
         ProviderName::Local if !args.state_dir.exists() => {
             narrate::note(&format!("there is no state in {}", args.state_dir.display()));
             Ok(None)
         }
-        _ => open(args).map(Some),
+        _ => open(args).await.map(Some),
     }
 }
 
@@ -56,6 +81,19 @@ pub fn open_to_look(args: &ProviderArgs) -> Result<Option<Provider>> {
 ///
 /// Async methods of a trait are not dyn-compatible, so the choice is made once,
 /// here, and everything below it is generic.
+#[cfg(feature = "aws")]
+#[macro_export]
+macro_rules! dispatch {
+    ($provider:expr, $name:ident => $body:expr) => {
+        match $provider {
+            $crate::Provider::Local($name) => $body,
+            $crate::Provider::Aws($name) => $body,
+        }
+    };
+}
+
+/// Runs an expression with the chosen provider as a concrete type.
+#[cfg(not(feature = "aws"))]
 #[macro_export]
 macro_rules! dispatch {
     ($provider:expr, $name:ident => $body:expr) => {

@@ -9,12 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use cli::args::ProviderArgs;
+use cli::args::{ProviderArgs, ProviderName};
 use cli::{ExitCode, host, narrate};
 use jiff::Timestamp;
 
 use crate::setup;
-use crate::workspace::Workspace;
+use crate::workspace::{Providers, Workspace};
 use component::Component;
 use line::Stage;
 use log::{Ended, Log};
@@ -58,8 +58,20 @@ pub struct Args {
     #[arg(long)]
     no_install: bool,
 
+    /// Build the programs with AWS even if this run does not need it.
+    #[arg(long)]
+    with_aws: bool,
+
     #[command(flatten)]
     provider: ProviderArgs,
+}
+
+impl Args {
+    /// What the programs are built with.
+    fn providers(&self) -> Providers {
+        let aws = self.with_aws || self.provider.provider == ProviderName::Aws;
+        if aws { Providers::All } else { Providers::Local }
+    }
 }
 
 /// Runs the line, and reports on it however it ends.
@@ -86,7 +98,7 @@ fn advance(
     component.note_uncommitted(&args.rev)?;
     let logs = logs_of_this_run(workspace)?;
     let order = line::Order { args, workspace, component: &component, manifest, logs: &logs };
-    let mut code = report.stage("setup", || prepare(workspace, args.no_install, Log::new(&logs, "setup")?))?;
+    let mut code = report.stage("setup", || prepare(workspace, args, Log::new(&logs, "setup")?))?;
     for stage in Stage::ALL.into_iter().filter(|stage| stage.is_wanted(args.from, args.only)) {
         if code == ExitCode::Done {
             code = report.stage(stage.name(), || Log::new(&logs, stage.name())?.run(order.command(stage)))?;
@@ -96,15 +108,15 @@ fn advance(
 }
 
 /// Installs what is missing on the host and builds the programs of the line.
-fn prepare(workspace: &Workspace, no_install: bool, mut log: Log) -> Result<Ended> {
+fn prepare(workspace: &Workspace, args: &Args, mut log: Log) -> Result<Ended> {
     let missing = host::missing_tools();
-    if no_install && !missing.is_empty() {
+    if args.no_install && !missing.is_empty() {
         setup::name(&missing, narrate::detail);
         let command = setup::install_command(&missing);
         bail!("programs are missing: run `{command}`, or this without --no-install");
     }
     setup::install(&missing, narrate::detail, |command| log.run(command)?.success())?;
-    let [programs, probe] = workspace.builds();
+    let [programs, probe] = workspace.builds(args.providers());
     let programs = log.run(programs)?;
     if !programs.is_success() {
         return Ok(programs);

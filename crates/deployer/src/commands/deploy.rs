@@ -33,7 +33,7 @@ pub struct Args {
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
     let request = Request::read(&args.manifest.manifest, &args.environment)?;
     let force = args.manifest.force;
-    provider::dispatch!(provider::open(provider)?, provider => deploy(&provider, &request, force).await)
+    provider::dispatch!(provider::open(provider).await?, provider => deploy(&provider, &request, force).await)
 }
 
 /// The whole sequence. Whatever of it a killed run had done is found done when it is run again.

@@ -18,7 +18,7 @@ pub struct Args {
 /// Finds the service, and destroys it.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
     let named = args.target.resolve()?;
-    provider::dispatch!(provider::open(provider)?, provider => destroy(&provider, &named).await)
+    provider::dispatch!(provider::open(provider).await?, provider => destroy(&provider, &named).await)
 }
 
 async fn destroy<P: Fleets>(provider: &P, named: &Named) -> Result<ExitCode> {

@@ -17,7 +17,7 @@ pub struct Args {}
 
 /// Goes through all services.
 pub async fn run(_: Args, provider: &ProviderArgs) -> Result<ExitCode> {
-    provider::dispatch!(provider::open(provider)?, provider => collect(&provider).await)
+    provider::dispatch!(provider::open(provider).await?, provider => collect(&provider).await)
 }
 
 async fn collect<P: Fleets>(provider: &P) -> Result<ExitCode> {

@@ -18,7 +18,7 @@ pub struct Args {
 
 /// Prints the services.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
-    let services = match provider::open_to_look(provider)? {
+    let services = match provider::open_to_look(provider).await? {
         Some(opened) => provider::dispatch!(opened, provider => provider.services().await?),
         None => Vec::new(),
     };

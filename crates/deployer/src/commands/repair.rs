@@ -20,7 +20,7 @@ pub struct Args {}
 
 /// Repairs the provider, then each service.
 pub async fn run(_: Args, provider: &ProviderArgs) -> Result<ExitCode> {
-    provider::dispatch!(provider::open(provider)?, provider => repair(&provider).await)
+    provider::dispatch!(provider::open(provider).await?, provider => repair(&provider).await)
 }
 
 async fn repair<P: Fleets>(provider: &P) -> Result<ExitCode> {

@@ -33,7 +33,7 @@ pub struct Args {
 /// Finds the service, and switches.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
     let named = args.target.resolve()?;
-    provider::dispatch!(provider::open(provider)?, provider => roll_back(&provider, &named).await)
+    provider::dispatch!(provider::open(provider).await?, provider => roll_back(&provider, &named).await)
 }
 
 async fn roll_back<P: Fleets>(provider: &P, named: &Named) -> Result<ExitCode> {

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
-use provider::local::{HVM, Local};
-use provider::{Images, Registration, SourceImage};
+use provider::local::HVM;
+use provider::{Images, Provider, Registration, SourceImage};
 
 use crate::base::{self, BaseSpec};
 
@@ -26,7 +26,11 @@ pub(crate) struct Args {
 }
 
 /// Makes a base image, or finds the one that there is, and prints its id.
-pub(crate) async fn run(provider: &Local, args: Args) -> Result<ExitCode> {
+pub(crate) async fn run(provider: &Provider, args: Args) -> Result<ExitCode> {
+    let Some(provider) = provider.local() else {
+        let remedy = "use --provider local, and bring it there with `imager publish`";
+        return Err(BadInput::new("making a base image", "one is made on this machine only", remedy).into());
+    };
     let suite = args.suite.unwrap_or_else(base::host_suite);
     if suite.is_empty() || !suite.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
         let why = format!("'{suite}' is not the name of a suite");

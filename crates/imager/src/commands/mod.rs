@@ -73,11 +73,14 @@ pub fn run() -> Result<ExitCode> {
         _ => {}
     }
     let Imager { command, provider } = Imager::parse_from(std::env::args_os().map(long_form));
-    let provider = provider::open(&provider)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let provider = runtime.block_on(provider::open(&provider))?;
+    if let Command::Base(args) = command {
+        return runtime.block_on(base::run(&provider, args));
+    }
     let done = runtime.block_on(async {
         provider::dispatch!(&provider, provider => match command {
-            Command::Base(args) => base::run(provider, args).await,
+            Command::Base(_) => unreachable!("it is run above"),
             Command::Provision(args) => provision::run(provider, &args).await,
             Command::Snapshot(args) => snapshot::run(provider, &args).await,
             Command::Build(args) => build::run(provider, &args).await,

@@ -26,8 +26,8 @@ enum Command {
 /// Runs the command line.
 pub(crate) fn run() -> Result<ExitCode> {
     let Tester { command: Command::Run(args), provider } = Tester::parse();
-    let provider = provider::open(&provider)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let provider = runtime.block_on(provider::open(&provider))?;
     let done = runtime.block_on(async { provider::dispatch!(&provider, provider => run::run(provider, &args).await) });
     cli::narrate::finish();
     done

@@ -37,7 +37,7 @@ pub struct Args {
 /// Where the benchmark's own files are.
 #[derive(Debug)]
 struct Bench {
-    /// Template, playbook and gateway.
+    /// Template and playbook.
     files: PathBuf,
     /// What is made once: moto and the base image.
     state: PathBuf,

@@ -66,7 +66,7 @@ impl<'a> Packer<'a> {
     }
 }
 
-/// moto with disks, as bench/imager/gateway.py makes it. It ends when its stdin does, so also with this process.
+/// moto with disks, as tests/emulator makes it. It ends when its stdin does, so also with this process.
 pub struct Gateway {
     child: Child,
     ready: Ready,
@@ -83,9 +83,9 @@ impl Gateway {
     /// Starts it with `disk` as the disk of the source image, and waits until it answers.
     pub fn start(bench: &Bench, packer: &Packer, disk: &Path) -> Result<Self> {
         let command = Command::new(&packer.python)
-            .arg(bench.files.join("gateway.py"))
-            .arg(disk)
+            .arg(bench.files.join("../../tests/emulator"))
             .arg(bench.round.join("disks"))
+            .arg(disk)
             .configure(|it| {
                 // A Ctrl-C is for the build that runs, which still needs the gateway to clean up.
                 it.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);

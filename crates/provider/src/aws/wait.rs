@@ -1,0 +1,68 @@
+//! Waiting for something at AWS.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use cli::interrupt;
+
+/// The first pause. What is quick there is ready within a second.
+const FIRST: Duration = Duration::from_millis(200);
+/// The longest pause: one call in ten seconds is far below any limit.
+const LONGEST: Duration = Duration::from_secs(10);
+/// How soon an interrupt is noticed.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// Asks until there is an answer, often at first and then more and more seldom, for at most `patience`.
+///
+/// `what` is waited for, such as `snapshot snap-1 to be complete`. `ask` returns `None` while it has to be asked again.
+pub(super) async fn until<T>(
+    what: &str,
+    patience: Duration,
+    mut ask: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let started = Instant::now();
+    let mut pause = FIRST;
+    loop {
+        interrupt::check()?;
+        if let Some(answer) = ask().await? {
+            return Ok(answer);
+        }
+        if started.elapsed() >= patience {
+            bail!("waited {} s for {what}, in vain: look at it in the console, and run again", patience.as_secs());
+        }
+        // Two runs that began at once should not go on asking at once.
+        sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await?;
+        pause = (pause * 3 / 2).min(LONGEST);
+    }
+}
+
+/// Sleeps, unless the process is asked to end.
+async fn sleep(duration: Duration) -> Result<()> {
+    let until = Instant::now() + duration;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        interrupt::check()?;
+        tokio::time::sleep(left.min(SLICE)).await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_asks_until_there_is_an_answer() {
+        let mut asked = 0;
+        let answer = until("an answer", Duration::from_secs(5), async || {
+            asked += 1;
+            Ok((asked == 3).then_some(asked))
+        });
+        assert_eq!(answer.await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_come_is_named() {
+        let error = until::<()>("a miracle", Duration::ZERO, async || Ok(None)).await.unwrap_err();
+        assert!(error.to_string().contains("for a miracle, in vain"), "{error}");
+    }
+}

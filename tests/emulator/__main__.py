@@ -1,0 +1,143 @@
+"""AWS as far as Kiln and Packer's amazon-chroot builder need it, on one machine: moto, disks, and scripted trouble.
+
+moto answers every call. What is added in front of it:
+
+* the identity document of the instance that a builder runs on. With custom_endpoint_ec2 set, Packer's SDK asks that
+  endpoint for instance metadata as well;
+* DetachVolume without an InstanceId, which EC2 allows and moto does not;
+* the disks, see `disks`;
+* what a test says of calls to come, see `script`: POST /_script adds a rule, GET /_calls is all calls so far.
+
+Usage: python tests/emulator DIRECTORY [DISK]. Volumes are kept in DIRECTORY; with DISK there is an image
+`source_ami` that has this disk, and an instance. Prints one line of JSON, {"endpoint", "source_ami", "instance"},
+when it is ready, and ends when its stdin does.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import threading
+import urllib.parse
+from io import BytesIO
+
+from disks import Disks
+from script import Script, name_of, refusal
+
+REGION = "us-east-1"
+SOURCE_AMI = "ami-0123456789abcdef0"
+
+
+class Gateway:
+    """A WSGI application in front of moto's."""
+
+    def __init__(self, moto, disks, instance):
+        self.moto = moto
+        self.disks = disks
+        self.instance = instance
+        self.script = Script()
+
+    def __call__(self, environ, start_response):
+        path = environ["PATH_INFO"]
+        if path.endswith("/instance-identity/document"):
+            document = {"instanceId": self.instance, "region": REGION, "availabilityZone": REGION + "a"}
+            return answer(start_response, "200 OK", "application/json", json.dumps(document))
+        if path.endswith("/api/token") and "HTTP_AUTHORIZATION" not in environ:
+            # Packer's SDK then does without a token, as on instances that do not demand one.
+            return answer(start_response, "404 Not Found", "text/plain", "")
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        if path == "/_script":
+            self.script.add(json.loads(body))
+            return answer(start_response, "200 OK", "application/json", "{}")
+        if path == "/_calls":
+            return answer(start_response, "200 OK", "application/json", json.dumps(self.script.calls))
+        form = "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", "")
+        call = dict(urllib.parse.parse_qsl(body.decode())) if form else {}
+        rule = self.script.next(name_of(environ, call), call)
+        if rule and rule["do"] == "answer":
+            return answer(start_response, f"{rule.get('status', 200)} Scripted", "text/xml", rule["body"])
+        if rule and rule["do"] in ("refuse", "throttle"):
+            return answer(start_response, f"{rule.get('status', 400)} Refused", *refusal(environ, rule))
+        answered = self.ask(environ, start_response, call, body)
+        if rule and rule["do"] == "lose":
+            # The server then closes the connection without a word.
+            raise ConnectionAbortedError("scripted")
+        return answered
+
+    def ask(self, environ, start_response, call, body):
+        """What moto answers, after the disks have followed."""
+        if call.get("Action") == "DetachVolume":
+            self.disks.detach(call["VolumeId"])
+            call.setdefault("InstanceId", self.instance)
+            body = urllib.parse.urlencode(call).encode()
+        environ["CONTENT_LENGTH"] = str(len(body))
+        environ["wsgi.input"] = BytesIO(body)
+        status = []
+
+        def started(line, headers, exc_info=None):
+            status.append((line, headers))
+
+        answered = b"".join(self.moto(environ, started))
+        line, headers = status[-1]
+        if line.startswith("200") and call:
+            self.disks.follow(call, answered.decode())
+        start_response(line, headers)
+        return [answered]
+
+
+def answer(start_response, status, content_type, body):
+    body = body.encode()
+    start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def start_moto(directory, disks, disk):
+    """moto's application and, with a disk, the id of the instance that builders seem to run on."""
+    image = {
+        "ami_id": SOURCE_AMI,
+        "name": "source",
+        "owner_id": "123456789012",
+        "state": "available",
+        "architecture": "x86_64",
+        "image_type": "machine",
+        "virtualization_type": "hvm",
+        "hypervisor": "xen",
+        "root_device_type": "ebs",
+        "root_device_name": "/dev/xvda",
+    }
+    images = directory / "images.json"
+    images.write_text(json.dumps([image]))
+    # moto reads these when it is imported.
+    os.environ["MOTO_AMIS_PATH"] = str(images)
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.ec2.models import ec2_backends
+    from moto.server import DomainDispatcherApplication, create_backend_app
+
+    application = DomainDispatcherApplication(create_backend_app)
+    ec2 = ec2_backends[DEFAULT_ACCOUNT_ID][REGION]
+    zone = {"placement": REGION + "a", "is_instance_type_default": True}
+    machine = ec2.run_instances(SOURCE_AMI, 1, b"", [], **zone).instances[0]
+    if disk:
+        disks.path(ec2.amis[SOURCE_AMI].ebs_snapshot.id).symlink_to(disk)
+    return application, machine.id
+
+
+def main():
+    directory = pathlib.Path(sys.argv[1])
+    disks = Disks(directory)
+    moto, instance = start_moto(directory, disks, sys.argv[2] if len(sys.argv) > 2 else None)
+
+    import logging
+    from werkzeug.serving import make_server
+
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+    server = make_server("127.0.0.1", 0, Gateway(moto, disks, instance), threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    ready = {"endpoint": f"http://127.0.0.1:{server.port}", "source_ami": SOURCE_AMI, "instance": instance}
+    print(json.dumps(ready), flush=True)
+    sys.stdin.read()
+    server.shutdown()
+    disks.close()
+
+
+main()

@@ -1,0 +1,68 @@
+"""What a test says beforehand of calls to come: that one is throttled, that an answer is lost, or what is answered.
+
+A rule is a JSON object:
+
+* "call": a pattern (fnmatch) of calls by name, see `name_of`;
+* "times": for how many calls it holds, 1 if not given;
+* "do": "throttle" (refused, not carried out), "lose" (carried out, and then the connection ends without an
+  answer), "refuse" (with "status", "code" and "message") or "answer" (with "status" and "body", not carried out).
+
+Rules are asked in the order in which they came; the first that fits and is not used up decides.
+"""
+
+import collections
+import fnmatch
+import json
+import threading
+from xml.sax.saxutils import escape
+
+THROTTLED = {"status": 400, "code": "ThrottlingException", "message": "Rate exceeded"}
+
+
+def name_of(environ, call):
+    """A call's name: `ec2:RunInstances` where the protocol has actions, else `s3:PUT /bucket/key`."""
+    scope = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].split("/")
+    service = scope[3] if len(scope) > 3 else "unsigned"
+    target = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
+    action = call.get("Action") or target
+    return f"{service}:{action or environ['REQUEST_METHOD'] + ' ' + environ['PATH_INFO']}"
+
+
+def refusal(environ, rule):
+    """The answer that refuses a call, in the form of its protocol. Returns (content type, body)."""
+    code, message = rule["code"], rule.get("message", "")
+    kind = environ.get("CONTENT_TYPE", "")
+    if "json" in kind or "HTTP_X_AMZ_TARGET" in environ:
+        return "application/json", json.dumps({"__type": code, "code": code, "message": message})
+    error = f"<Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
+    service = name_of(environ, {}).partition(":")[0]
+    if service == "ec2":
+        body = f"<Response><Errors><Error>{error}</Error></Errors><RequestID>0</RequestID></Response>"
+    elif service == "s3":
+        body = f"<Error>{error}<RequestId>0</RequestId></Error>"
+    else:
+        body = f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error><RequestId>0</RequestId></ErrorResponse>"
+    return "text/xml", body
+
+
+class Script:
+    """The rules, and a record of all calls."""
+
+    def __init__(self):
+        self.rules = collections.deque()
+        self.calls = []
+        self.lock = threading.Lock()
+
+    def add(self, rule):
+        with self.lock:
+            self.rules.append({"times": 1, **rule})
+
+    def next(self, name, call):
+        """Notes the call down and returns the rule that decides over it, if there is one."""
+        with self.lock:
+            self.calls.append({"call": name, "parameters": call})
+            for rule in self.rules:
+                if rule["times"] > 0 and fnmatch.fnmatchcase(name, rule["call"]):
+                    rule["times"] -= 1
+                    return {**THROTTLED, **rule} if rule["do"] == "throttle" else rule
+        return None
