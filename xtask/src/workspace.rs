@@ -69,11 +69,15 @@ impl Workspace {
 
     /// What builds the line's programs and the probe that goes into instances.
     pub fn builds(&self, providers: Providers) -> [Command; 2] {
-        let packages = PROGRAMS.into_iter().flat_map(|program| ["--package", program]);
+        let build = self.cargo().arg("build");
+        let programs = match providers {
+            Providers::Local => build.args(PROGRAMS.into_iter().flat_map(|program| ["--package", program])),
+            // As the tests build them: a subset of the packages has other features, and the SDK was built anew.
+            Providers::All => build.arg("--workspace").args(providers.features()),
+        };
         // With an explicit target the flag concerns the probe alone: proc-macros cannot be static, and the other
         // programs are not built anew.
         let probe = self.cargo().args(["build", "--package", "probe", "--target", &triple()]);
-        let programs = self.cargo().arg("build").args(packages).args(providers.features());
         [programs, probe.env("RUSTFLAGS", "-C target-feature=+crt-static")]
     }
 
