@@ -14,6 +14,7 @@ mod entry;
 mod file;
 mod identity;
 mod name;
+mod placement;
 mod stale;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ pub use entry::{
 pub use file::{ReadError, create_or_read, read, update};
 pub use identity::{Identity, IdentityKind};
 pub use name::NotAName;
+pub use placement::Placement;
 
 /// The version of the document that this build writes, and the newest it reads.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -17,6 +17,7 @@ mod images;
 mod instances;
 pub mod local;
 mod objects;
+pub mod origin;
 
 use anyhow::Result;
 use cli::args::{ProviderArgs, ProviderName};
