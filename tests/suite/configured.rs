@@ -159,6 +159,15 @@ fn one_image_serves_every_environment_and_one_put_changes_all_answers() {
     }
     loads.into_iter().flatten().for_each(Load::stop);
 
+    // No file is for the place of this environment, so its instances do not serve, and say why.
+    manifest::update(&rig.manifest_path(), None, |manifest| {
+        manifest.component.deploy.as_mut().unwrap().fleet.healthy_seconds = Some(6);
+    })
+    .unwrap();
+    let ended = rig.ask("deployer", &["deploy"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("config-agent-select.service"), "{}", ended.stderr);
+
     for environment in ["stage", "live"] {
         rig.run("deployer", &["destroy", "--environment", environment]);
     }
