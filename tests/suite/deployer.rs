@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::baked::Version;
+use crate::load::Load;
 use crate::rig::{Ended, Rig, wait_for};
 
 impl Rig {
@@ -53,32 +54,6 @@ fn groups(status: &Value) -> impl Iterator<Item = &Value> {
 /// What the service answers.
 fn get(url: &str) -> String {
     cli::Command::new("curl").args(["--silent", "--show-error", "--fail", "--max-time", "5", url]).run().unwrap().text()
-}
-
-/// Loads a service until it is told to stop; then says how many requests were answered and how many failed.
-struct Load {
-    wrk: std::process::Child,
-}
-
-impl Load {
-    /// Keep-alive connections, or a new one for each request.
-    fn start(url: &str, keep_alive: bool) -> Self {
-        let mut wrk = cli::Command::new("wrk").args(["--threads", "1", "--connections", "8", "--duration", "60s"]);
-        if !keep_alive {
-            wrk = wrk.args(["--header", "Connection: close"]);
-        }
-        let wrk = wrk.arg(url).configure(|command| _ = command.stdout(std::process::Stdio::piped()));
-        Self { wrk: wrk.spawn().unwrap() }
-    }
-
-    /// Ends the load. wrk prints its summary when it is interrupted.
-    fn stop(self) {
-        kill_process(Pid::from_raw(self.wrk.id().cast_signed()).unwrap(), Signal::INT).unwrap();
-        let summary = Ended::of(self.wrk.wait_with_output().unwrap()).stdout;
-        let requests = summary.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse::<u64>().ok());
-        assert!(requests.unwrap_or(0) > 200, "too little load to say anything:\n{summary}");
-        assert!(!summary.contains("Socket errors") && !summary.contains("Non-2xx"), "requests failed:\n{summary}");
-    }
 }
 
 #[test]

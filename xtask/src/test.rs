@@ -9,10 +9,11 @@ use crate::workspace::{Providers, Workspace};
 use crate::{moto, setup};
 
 /// What only the tests need.
-const TEST_TOOLS: [Tool; 5] = [
+const TEST_TOOLS: [Tool; 6] = [
     Tool { program: "wrk", package: "wrk", used_for: "loading a service while it is deployed" },
     Tool { program: "curl", package: "curl", used_for: "asking a service" },
     Tool { program: "etcd", package: "etcd-server", used_for: "being a store for config-agent" },
+    Tool { program: "etcdctl", package: "etcd-client", used_for: "changing a value in that store" },
     Tool { program: "python3", package: "python3-venv", used_for: "running moto, another store" },
     Tool { program: "packer", package: "packer", used_for: "building what imager's result is compared with" },
 ];

@@ -108,6 +108,9 @@ pub struct Test {
     /// How long an instance may take until its system is up, in seconds.
     #[serde(default = "Test::default_boot_seconds")]
     pub boot_seconds: u32,
+    /// Tags of the instance that is tested, such as those that say where it runs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
 }
 
 impl Test {

@@ -47,7 +47,7 @@ pub(crate) async fn boot_and_check(
         image: image.to_owned(),
         purpose: format!("test of {builder}"),
         user_data: Some(user_data::script(&probe, &gossfile, &nonce, checklist.boot)?),
-        tags: [("kiln-purpose".to_owned(), "test".to_owned())].into(),
+        tags: checklist.tags.clone().into_iter().chain([("kiln-purpose".to_owned(), "test".to_owned())]).collect(),
     };
     interrupt::check()?;
     narrate::step(&format!("{builder}: Booting an instance and checking it..."));

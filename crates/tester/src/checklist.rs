@@ -1,5 +1,6 @@
 //! What an image is tested against: a gossfile that has been read.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use std::{fs, io};
@@ -21,6 +22,8 @@ pub(crate) struct Checklist {
     pub(crate) digest: Identity,
     /// How long an instance may take until its system is up.
     pub(crate) boot: Duration,
+    /// Tags of the instance, by which it may find out how it is configured.
+    pub(crate) tags: BTreeMap<String, String>,
     /// How long the checks may take by their own time-outs.
     pub(crate) checks: Duration,
 }
@@ -46,10 +49,10 @@ impl Checklist {
         let file = NamedTempFile::new_in(scratch).context("creating a file for the gossfile")?;
         fs::write(&file, &text).with_context(|| format!("writing {}", file.path().display()))?;
         let digest = Identity::sha256(hex::encode(Sha256::digest(&text)));
-        let boot = Duration::from_secs(
-            manifest.component.test.as_ref().map_or(Test::BOOT_SECONDS, |test| test.boot_seconds).into(),
-        );
-        Ok(Self { file, digest, boot, checks })
+        let test = manifest.component.test.as_ref();
+        let boot = Duration::from_secs(test.map_or(Test::BOOT_SECONDS, |test| test.boot_seconds).into());
+        let tags = test.map(|test| test.tags.clone()).unwrap_or_default();
+        Ok(Self { file, digest, boot, tags, checks })
     }
 }
 

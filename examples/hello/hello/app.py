@@ -9,7 +9,22 @@ try:
 except ImportError:
     VERSION = "development"
 
-GREETING = os.environ.get("HELLO_GREETING", "Hello")
+# Chosen when the machine boots, and made from what a key-value store says: each only where the image does that.
+FILES = ["/etc/hello/conf.json", "/etc/hello/announcement.json"]
+
+
+def configuration(files):
+    """What the files that are there say; a later one has the last word."""
+    values = {"greeting": os.environ.get("HELLO_GREETING", "Hello")}
+    for file in files:
+        if os.path.exists(file):
+            with open(file, encoding="utf-8") as content:
+                values.update(json.load(content))
+    return values
+
+
+# Read once: who changes a file reloads the service.
+CONFIGURATION = configuration(FILES)
 
 
 def app(environ, start_response):
@@ -18,7 +33,7 @@ def app(environ, start_response):
     if path == "/healthz":
         return respond(start_response, "200 OK", {"status": "healthy"})
     if path == "/":
-        hello = {"greeting": GREETING, "component": "hello", "version": VERSION, "host": socket.gethostname()}
+        hello = {**CONFIGURATION, "component": "hello", "version": VERSION, "host": socket.gethostname()}
         return respond(start_response, "200 OK", hello)
     return respond(start_response, "404 Not Found", {"error": f"nothing at {path}"})
 

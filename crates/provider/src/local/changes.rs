@@ -9,7 +9,8 @@ use std::thread;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Mapped, copy_range, data_ranges};
+use super::contents::Contents;
+use super::disk::{copy_range, data_ranges};
 
 /// The unit of comparison: the block of every file system in use, and what direct I/O is aligned to.
 pub const BLOCK: u64 = 4096;
@@ -47,7 +48,7 @@ pub struct Piece<'a> {
 
 impl Changes {
     /// Compares `disk` with `base`, and stores what is different in the new file `to`, at the same places.
-    pub fn store(disk: &Path, base: &Base, to: &Path) -> Result<Self> {
+    pub fn store(disk: &Path, base: &Base, to: &Path, contents: &Contents) -> Result<Self> {
         let doing = || format!("comparing {} with {}", disk.display(), base.file.display());
         let (ours, theirs) = (File::open(disk).with_context(doing)?, File::open(&base.file).with_context(doing)?);
         let size = ours.metadata().with_context(doing)?.len();
@@ -57,8 +58,8 @@ impl Changes {
         let chunks = chunks(looked_at, size);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let share = chunks.len().div_ceil(workers).max(1);
-        let our = Mapped::of(&ours).with_context(doing)?;
-        let their = Mapped::of(&theirs).with_context(doing)?;
+        let our = contents.of(disk).with_context(doing)?;
+        let their = contents.of(&base.file).with_context(doing)?;
         let compare = |chunks: &[Range<u64>]| -> io::Result<Vec<Range<u64>>> {
             let mut differing = Vec::new();
             for chunk in chunks {
@@ -231,7 +232,7 @@ mod tests {
         {
             let ours_disk = disk(root, &format!("ours-{number}"), ours);
             let stored = root.join(format!("changes-{number}"));
-            let changes = Changes::store(&ours_disk, &base, &stored).unwrap();
+            let changes = Changes::store(&ours_disk, &base, &stored, &Contents::default()).unwrap();
             let pieces = changes.pieces(&base, &stored).unwrap();
             assert_eq!(assembled(root, &pieces, changes.size), content(&ours_disk), "{ours}: {changes:?}");
         }
@@ -246,7 +247,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let base = Base { file: disk(directory.path(), "base", "abcdef"), range: 0..6 * BLOCK };
         let ours = disk(directory.path(), "ours", "abXYe.");
-        let changes = Changes::store(&ours, &base, &directory.path().join("changes")).unwrap();
+        let changes = Changes::store(&ours, &base, &directory.path().join("changes"), &Contents::default()).unwrap();
         assert_eq!(changes.ranges, [2 * BLOCK..4 * BLOCK, 5 * BLOCK..6 * BLOCK]);
         assert_eq!(content(&directory.path().join("changes")), "\0\0XY\0\0");
     }

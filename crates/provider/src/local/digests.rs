@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, Result};
@@ -11,7 +12,8 @@ use manifest::Identity;
 use sha2::{Digest, Sha256};
 
 use super::changes::Base;
-use super::disk::{Mapped, data_ranges};
+use super::contents::{Contents, Mapped};
+use super::disk::data_ranges;
 
 /// Digests are taken block by block in the size of EBS snapshot blocks, so that a
 /// published image has the digest that it had here.
@@ -34,13 +36,13 @@ pub struct Known {
 impl BlockDigests {
     /// Hashes a disk. Holes are hashed as the zeros that they read as, without reading them; blocks that
     /// are the same as in `known` are compared, which is cheaper than to hash them.
-    pub fn of(disk: &Path, known: Option<&Known>) -> Result<Self> {
+    pub fn of(disk: &Path, known: Option<&Known>, contents: &Contents) -> Result<Self> {
         let doing = || format!("hashing the disk {}", disk.display());
         let file = File::open(disk).with_context(doing)?;
         let length = file.metadata().with_context(doing)?.len();
         let data = data_ranges(&file, 0..length).with_context(doing)?;
-        let ours = Mapped::of(&file).with_context(doing)?;
-        let known = known.map(Compared::with).transpose().with_context(doing)?;
+        let ours = contents.of(disk).with_context(doing)?;
+        let known = known.map(|known| Compared::with(known, contents)).transpose().with_context(doing)?;
         let zero_block = Sha256::digest(vec![0; usize::try_from(BLOCK)?]);
         let blocks = length.div_ceil(BLOCK);
         let workers = thread::available_parallelism().map_or(1, usize::from) as u64;
@@ -92,14 +94,14 @@ impl BlockDigests {
 
 /// What blocks are compared with.
 struct Compared<'a> {
-    content: Mapped,
+    content: Arc<Mapped>,
     digests: &'a BlockDigests,
     range: Range<u64>,
 }
 
 impl<'a> Compared<'a> {
-    fn with(known: &'a Known) -> io::Result<Self> {
-        let content = Mapped::of(&File::open(&known.base.file)?)?;
+    fn with(known: &'a Known, contents: &Contents) -> io::Result<Self> {
+        let content = contents.of(&known.base.file)?;
         Ok(Self { content, digests: &known.digests, range: known.base.range.clone() })
     }
 
@@ -129,7 +131,7 @@ mod tests {
     use super::*;
 
     fn whole(disk: &tempfile::NamedTempFile) -> Identity {
-        BlockDigests::of(disk.path(), None).unwrap().whole()
+        BlockDigests::of(disk.path(), None, &Contents::default()).unwrap().whole()
     }
 
     #[test]
@@ -154,14 +156,14 @@ mod tests {
     #[test]
     fn what_is_known_of_a_base_is_true_of_the_disk() {
         let base = sparse(6 * BLOCK, &[(0, b"first"), (2 * BLOCK, b"third"), (3 * BLOCK + 9, b"fourth")]);
-        let digests = BlockDigests::of(base.path(), None).unwrap();
+        let digests = BlockDigests::of(base.path(), None, &Contents::default()).unwrap();
         // The disk was made from the base's third block on, and has changed in its second.
         let disk = sparse(4 * BLOCK + 5, &[(0, b"third"), (BLOCK + 9, b"FOURTH"), (4 * BLOCK, b"end")]);
         for start in [2 * BLOCK, 2 * BLOCK + 512] {
             let base = Base { file: base.path().to_owned(), range: start..6 * BLOCK };
             let known = Known { base, digests: digests.clone() };
-            let with = BlockDigests::of(disk.path(), Some(&known)).unwrap();
-            assert_eq!(with, BlockDigests::of(disk.path(), None).unwrap());
+            let with = BlockDigests::of(disk.path(), Some(&known), &Contents::default()).unwrap();
+            assert_eq!(with, BlockDigests::of(disk.path(), None, &Contents::default()).unwrap());
         }
     }
 }

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use cli::Command;
-use memmap2::{Advice, Mmap};
 use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
 use serde::Deserialize;
 
@@ -146,27 +145,6 @@ pub fn data_ranges(file: &File, range: Range<u64>) -> io::Result<Vec<Range<u64>>
         at = end;
     }
     Ok(found)
-}
-
-/// A file's content in memory, as far as it is looked at.
-pub struct Mapped(Mmap);
-
-impl Mapped {
-    /// Maps a whole file: the disk of an image, of a layer, or of a volume that nobody writes to.
-    pub fn of(file: &File) -> io::Result<Self> {
-        // SAFETY: nobody makes these files shorter or writes to them while they are looked at: the disks of images,
-        // layers and complete volumes never change, and another volume's is this process's own and is unmounted.
-        unsafe { Mmap::map(file) }.map(Self)
-    }
-
-    /// A part of it.
-    pub fn bytes(&self, range: Range<u64>) -> io::Result<&[u8]> {
-        let [start, end] = [range.start, range.end].map(usize::try_from);
-        let (start, end) = (start.map_err(io::Error::other)?, end.map_err(io::Error::other)?);
-        // One call for all pages of it; where the kernel cannot, each is a fault of its own.
-        let _ = self.0.advise_range(Advice::PopulateRead, start, end - start);
-        self.0.get(start..end).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
-    }
 }
 
 #[cfg(test)]

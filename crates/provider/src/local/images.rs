@@ -78,7 +78,7 @@ impl Local {
     ) -> Result<RegisteredImage> {
         // The digest, and with it the image, must not outrun the disk's content.
         File::open(disk).and_then(|disk| disk.sync_all()).with_context(|| format!("disk {}", disk.display()))?;
-        let digests = BlockDigests::of(disk, None)?;
+        let digests = BlockDigests::of(disk, None, &self.contents)?;
         write_atomically(&disk.with_file_name(DIGESTS), digests.as_bytes())?;
         self.register_disk(disk, registration, |id| {
             Ok(RegisteredImage {
@@ -257,7 +257,8 @@ impl Images for Local {
         let disk = directory.join(DISK);
         disk::check(&disk, volume.root_partition())?;
         File::open(&disk).and_then(|disk| disk.sync_all())?;
-        let digests = BlockDigests::of(&disk, self.known(volume)?.as_ref())?;
+        let digests = BlockDigests::of(&disk, self.known(volume)?.as_ref(), &self.contents)?;
+        self.contents.forget(&directory);
         write_atomically(&directory.join(DIGESTS), digests.as_bytes())?;
         let digest = Some(digests.whole());
         let complete = VolumeRecord { complete: Some(key.to_owned()), digest, ..volume.clone() };
@@ -299,6 +300,7 @@ impl Images for Local {
     async fn delete_volume(&self, id: &str) -> Result<()> {
         drop(self.devices().remove(id));
         for directory in [self.volume_dir(id), self.temporary()?.join(id)] {
+            self.contents.forget(&directory);
             remove_dir(&directory)?;
         }
         Ok(())
@@ -313,7 +315,7 @@ impl Images for Local {
                 name: registration.name.clone(),
                 digest: match &volume.digest {
                     Some(digest) => digest.clone(),
-                    None => BlockDigests::of(&disk, None)?.whole(),
+                    None => BlockDigests::of(&disk, None, &self.contents)?.whole(),
                 },
                 size: disk.metadata()?.len(),
                 virtualization_type: volume.virtualization_type.clone(),
@@ -367,7 +369,8 @@ impl Images for Local {
     async fn digest(&self, id: &str) -> Result<Identity> {
         // Half a second or more, in which other tasks of this thread have something to answer.
         let disk = self.image_disk(id);
-        let digests = tokio::task::spawn_blocking(move || BlockDigests::of(&disk, None));
+        let contents = self.contents.clone();
+        let digests = tokio::task::spawn_blocking(move || BlockDigests::of(&disk, None, &contents));
         Ok(digests.await.context("hashing a disk")??.whole())
     }
 

@@ -19,6 +19,7 @@
 
 pub mod api;
 mod changes;
+mod contents;
 mod digests;
 mod disk;
 mod filter;
@@ -44,6 +45,7 @@ use cli::process::ProcessId;
 pub use disk::{HVM, PARAVIRTUAL, root_range};
 pub use objects::Directory;
 
+use contents::Contents;
 use loop_device::LoopDevice;
 
 /// The local provider, with its state directory.
@@ -53,6 +55,8 @@ pub struct Local {
     if_held: IfHeld,
     /// Loop devices of volumes that have been made and not been attached yet.
     devices: Arc<Mutex<BTreeMap<String, LoopDevice>>>,
+    /// What this process has looked at of images and of its volumes.
+    contents: Contents,
 }
 
 impl Local {
@@ -63,7 +67,7 @@ impl Local {
         fs::create_dir_all(&state).with_context(|| {
             format!("creating the state directory {}: name another with --state-dir, or run as root", state.display())
         })?;
-        Ok(Self { state, if_held: args.if_held(), devices: Arc::default() })
+        Ok(Self { state, if_held: args.if_held(), devices: Arc::default(), contents: Contents::default() })
     }
 
     /// The state directory, absolute.

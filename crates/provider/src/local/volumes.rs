@@ -1,6 +1,6 @@
 //! How the disks of volumes come about, and how layers keep them.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::OFlags;
 
 use super::Local;
-use super::changes::{BLOCK, Base, Changes, Piece};
+use super::changes::{Base, Changes, Piece};
+use super::contents::Contents;
 use super::digests::{BlockDigests, Known};
 use super::disk::{self, HVM, PARAVIRTUAL};
 use super::images::{DIGESTS, DISK, read_json, write_json};
@@ -23,7 +24,7 @@ const CHANGED: &str = "changed.raw";
 /// How much is written to a device at a time.
 const CHUNK: usize = 1 << 20;
 /// The unit of direct I/O on any block device here.
-const SECTOR: usize = 512;
+const SECTOR: u64 = 512;
 
 impl Local {
     /// Makes the disk of a new volume in the new file `disk`.
@@ -55,7 +56,7 @@ impl Local {
         file.set_len(size).with_context(doing)?;
         grow(disk, spec.size)?;
         let device = LoopDevice::attach(disk, None, false)?;
-        write_through(&device, &pieces).map_err(disk::making_room).with_context(doing)?;
+        write_through(&device, &pieces, &self.contents).map_err(disk::making_room).with_context(doing)?;
         // While provisioners compute, the disk can be written to the one below it.
         thread::spawn(move || file.sync_data());
         self.devices().insert(id.to_owned(), device);
@@ -88,7 +89,7 @@ impl Local {
             return Ok(());
         }
         fs::remove_file(&whole).with_context(|| format!("removing {}", whole.display()))?;
-        let changes = Changes::store(disk, &base, &layer.join(CHANGED))?;
+        let changes = Changes::store(disk, &base, &layer.join(CHANGED), &self.contents)?;
         write_json(&layer.join(CHANGES), &changes)
     }
 
@@ -137,24 +138,30 @@ fn grow(disk: &Path, size: Option<u64>) -> Result<()> {
 }
 
 /// Writes by direct I/O, so that what the device has in its cache is never older than the file.
-fn write_through(device: &LoopDevice, pieces: &[Piece]) -> io::Result<()> {
+fn write_through(device: &LoopDevice, pieces: &[Piece], contents: &Contents) -> io::Result<()> {
     let direct = OFlags::DIRECT.bits().cast_signed();
     let target = OpenOptions::new().write(true).custom_flags(direct).open(&device.path)?;
-    let mut memory = vec![0; CHUNK + BLOCK as usize];
-    let aligned = memory.as_ptr().align_offset(BLOCK as usize);
-    let buffer = &mut memory[aligned..aligned + CHUNK];
     for piece in pieces {
-        let source = File::open(piece.file)?;
-        let mut done = 0;
-        while piece.range.start + done < piece.range.end {
-            let left = usize::try_from(piece.range.end - piece.range.start - done).unwrap_or(usize::MAX);
-            let length = left.min(CHUNK);
-            let whole = length.next_multiple_of(SECTOR);
-            source.read_exact_at(&mut buffer[..length], piece.at + done)?;
-            buffer[length..whole].fill(0);
-            target.write_all_at(&buffer[..whole], piece.range.start + done)?;
-            done += length as u64;
+        let content = contents.of(piece.file)?;
+        for start in piece.range.clone().step_by(CHUNK) {
+            let end = (start + CHUNK as u64).min(piece.range.end);
+            let at = piece.at + (start - piece.range.start);
+            let bytes = content.bytes(at..at + (end - start))?;
+            if at.is_multiple_of(SECTOR) && (end - start).is_multiple_of(SECTOR) {
+                target.write_all_at(bytes, start)?;
+            } else {
+                target.write_all_at(aligned(&mut Vec::new(), bytes), start)?;
+            }
         }
     }
     Ok(())
+}
+
+/// A copy that direct I/O takes: it begins at a whole sector, and is filled up to one with zeros.
+fn aligned<'a>(memory: &'a mut Vec<u8>, bytes: &[u8]) -> &'a [u8] {
+    let length = bytes.len().next_multiple_of(SECTOR as usize);
+    memory.resize(length + SECTOR as usize, 0);
+    let start = memory.as_ptr().align_offset(SECTOR as usize);
+    memory[start..start + bytes.len()].copy_from_slice(bytes);
+    &memory[start..start + length]
 }
