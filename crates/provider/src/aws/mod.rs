@@ -4,11 +4,13 @@
 //! overridden by the standard variables (`AWS_ENDPOINT_URL`, or `AWS_ENDPOINT_URL_EC2` and so on for one service), so
 //! an emulator can stand in. Whatever is made is tagged in the call that makes it.
 
+mod ami;
 mod failure;
 mod fleets;
 mod images;
 mod instances;
 mod objects;
+mod tags;
 mod wait;
 
 use anyhow::Result;
