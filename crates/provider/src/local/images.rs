@@ -20,8 +20,8 @@ use super::disk;
 use super::loop_device::LoopDevice;
 use super::{Local, filter, private_mount};
 use crate::{
-    Attachment, ImageFilter, Images, LayerRecord, RegisteredImage, Registration, SourceImage, StoredVerdict,
-    VolumeRecord, VolumeSpec,
+    Access, Attachment, ImageFilter, Images, LayerRecord, LeftOver, RegisteredImage, Registration, SourceImage,
+    StoredVerdict, VolumeRecord, VolumeSpec,
 };
 
 /// The disk in the directory of an image, a volume or a layer that shares its content.
@@ -92,6 +92,7 @@ impl Local {
                 source_image: None,
                 tags: registration.tags.clone(),
                 verdict: None,
+                copies: BTreeMap::new(),
             })
         })
     }
@@ -151,6 +152,16 @@ impl Local {
 impl Images for Local {
     const IMAGE: IdentityKind = IdentityKind::LocalImage;
     const VOLUME: IdentityKind = IdentityKind::LocalVolume;
+    const QUICK: bool = true;
+    const PUBLISHES: bool = false;
+
+    fn region(&self) -> &'static str {
+        "local"
+    }
+
+    async fn on_behalf_of(&self, _: &Access) -> Result<Self> {
+        Ok(self.clone())
+    }
 
     async fn find_source(&self, source: &SourceImage) -> Result<Option<RegisteredImage>> {
         let aliases = self.aliases().await?;
@@ -188,7 +199,7 @@ impl Images for Local {
         Ok(volume)
     }
 
-    async fn attach(&self, volume: &VolumeRecord) -> Result<Attachment> {
+    async fn attach(&self, volume: &VolumeRecord, _: Option<&str>) -> Result<Attachment> {
         ensure!(volume.complete.is_none(), "volume {} is complete: images and layers rest on its content", volume.id);
         let disk = self.volume_disk(volume)?;
         let LoopDevice { path, handle } = self.take_device(&volume.id, &disk)?;
@@ -201,11 +212,11 @@ impl Images for Local {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Attachment { device: path, _guard: Some(handle) })
+        Ok(Attachment { device: path, volume: volume.id.clone(), _guard: Some(handle) })
     }
 
     async fn detach(&self, attachment: Attachment) -> Result<()> {
-        let Attachment { device, _guard } = attachment;
+        let Attachment { device, _guard, .. } = attachment;
         if let Some(handle) = _guard {
             // What is still in the device's own cache belongs to the disk.
             handle.sync_all().with_context(|| format!("writing out {}", device.display()))?;
@@ -297,6 +308,19 @@ impl Images for Local {
         self.state.join("cache")
     }
 
+    async fn left_over(&self) -> Result<Vec<LeftOver>> {
+        let left = |name: String| LeftOver { kind: "directory", from: format!("process {name}"), id: name };
+        Ok(self.abandoned()?.into_iter().map(left).collect())
+    }
+
+    async fn delete_left_over(&self, left_over: &LeftOver) -> Result<()> {
+        remove_dir(&self.state.join("tmp").join(&left_over.id))
+    }
+
+    fn whereabouts(&self, volume: &VolumeRecord) -> Result<String> {
+        Ok(format!("the next run removes the volume {} from {}", volume.id, self.temporary()?.display()))
+    }
+
     async fn delete_volume(&self, id: &str) -> Result<()> {
         drop(self.devices().remove(id));
         for directory in [self.volume_dir(id), self.temporary()?.join(id)] {
@@ -324,6 +348,7 @@ impl Images for Local {
                 source_image: volume.source_image.clone(),
                 tags: registration.tags.clone(),
                 verdict: None,
+                copies: BTreeMap::new(),
             })
         })
     }

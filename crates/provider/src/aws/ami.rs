@@ -1,0 +1,255 @@
+//! Images by their registration: what RegisterImage is told, and what becomes of an image that has the name already.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{
+    ArchitectureValues, BlockDeviceMapping, BootModeValues, DeviceType, EbsBlockDevice, Image, ImageState,
+    ImdsSupportValues, ResourceType, TpmSupportValues, VolumeType,
+};
+use cli::narrate;
+
+use super::failure::{Explain, code, is_not_found};
+use super::tags::{self, Tags, filter};
+use super::wait;
+
+/// How long what has just been made may be unknown to the next call ("Eventual consistency in the Amazon EC2 API").
+pub(super) const KNOWN_EVERYWHERE: Duration = Duration::from_secs(120);
+/// How long an image may be pending. It is of one snapshot that is complete, so this is a matter of seconds.
+const AVAILABLE: Duration = Duration::from_secs(600);
+
+/// What an image is registered as.
+#[derive(Debug, Clone)]
+pub(super) struct Ami {
+    /// Unique among the account's images of the region.
+    pub(super) name: String,
+    pub(super) description: Option<String>,
+    pub(super) architecture: ArchitectureValues,
+    /// `hvm` or `paravirtual`.
+    pub(super) virtualization_type: String,
+    /// Kernel and ramdisk of a paravirtual image.
+    pub(super) kernel: Option<String>,
+    pub(super) ramdisk: Option<String>,
+    /// What firmware starts it; `None` is what the instance type prefers.
+    pub(super) boot_mode: Option<BootModeValues>,
+    /// The non-volatile UEFI variable store, as GetInstanceUefiData has it.
+    pub(super) uefi_data: Option<String>,
+    pub(super) tpm: Option<TpmSupportValues>,
+    /// `v2.0` has its instances refuse metadata requests without a token.
+    pub(super) imds: Option<ImdsSupportValues>,
+    /// Whether its drivers know the Elastic Network Adapter.
+    pub(super) ena: bool,
+    /// Whether its drivers know the Intel 82599 virtual function.
+    pub(super) sriov: bool,
+    /// The device that has the root, such as `/dev/xvda`.
+    pub(super) root_device: String,
+    pub(super) devices: Vec<BlockDeviceMapping>,
+    pub(super) tags: Tags,
+}
+
+impl Ami {
+    /// One of a partitioned disk that is in `snapshot` and has `gib` GiB: hvm, ENA, and metadata with a token only.
+    pub(super) fn of_disk(name: &str, snapshot: &str, gib: i32, architecture: ArchitectureValues) -> Self {
+        const ROOT: &str = "/dev/xvda";
+        Self {
+            name: name.to_owned(),
+            description: None,
+            architecture,
+            virtualization_type: "hvm".to_owned(),
+            kernel: None,
+            ramdisk: None,
+            boot_mode: None,
+            uefi_data: None,
+            tpm: None,
+            imds: Some(ImdsSupportValues::V20),
+            ena: true,
+            sriov: false,
+            root_device: ROOT.to_owned(),
+            devices: vec![device(ROOT, snapshot, gib, VolumeType::Gp3)],
+            tags: Tags::new(),
+        }
+    }
+
+    /// The same as an image that there is, as far as DescribeImages tells: UEFI variables it does not.
+    pub(super) fn like(image: &Image) -> Result<Self> {
+        let id = image.image_id().unwrap_or_default();
+        ensure!(
+            image.root_device_type() == Some(&DeviceType::Ebs),
+            "the root device of {id} is not on EBS: choose an image whose root-device-type is ebs"
+        );
+        let root_device = image.root_device_name().with_context(|| format!("{id} names no root device"))?;
+        Ok(Self {
+            name: image.name().unwrap_or_default().to_owned(),
+            description: image.description().map(str::to_owned),
+            architecture: image.architecture().cloned().with_context(|| format!("{id} has no architecture"))?,
+            virtualization_type: image.virtualization_type().map_or("hvm", |kind| kind.as_str()).to_owned(),
+            kernel: image.kernel_id().map(str::to_owned),
+            ramdisk: image.ramdisk_id().map(str::to_owned),
+            boot_mode: image.boot_mode().cloned(),
+            uefi_data: None,
+            tpm: image.tpm_support().cloned(),
+            imds: image.imds_support().cloned(),
+            ena: image.ena_support().unwrap_or(false),
+            sriov: image.sriov_net_support() == Some("simple"),
+            root_device: root_device.to_owned(),
+            devices: image.block_device_mappings().iter().cloned().map(as_registered).collect(),
+            tags: tags::read(image.tags()),
+        })
+    }
+
+    /// The device that has the root.
+    pub(super) fn root(&self) -> Option<&EbsBlockDevice> {
+        self.devices.iter().find(|device| device.device_name() == Some(&self.root_device))?.ebs()
+    }
+
+    fn root_snapshot(&self) -> Option<&str> {
+        self.root()?.snapshot_id()
+    }
+
+    /// One call, without what to do about refusals.
+    async fn register_once(
+        &self,
+        ec2: &Client,
+    ) -> Result<String, aws_sdk_ec2::error::SdkError<aws_sdk_ec2::operation::register_image::RegisterImageError>> {
+        // What only hvm has, RegisterImage refuses for the other (its own documentation, EnaSupport and SriovNetSupport).
+        let hvm = self.virtualization_type == "hvm";
+        let registered = ec2
+            .register_image()
+            .name(&self.name)
+            .set_description(self.description.clone())
+            .architecture(self.architecture.clone())
+            .virtualization_type(&self.virtualization_type)
+            .set_kernel_id(self.kernel.clone().filter(|_| !hvm))
+            .set_ramdisk_id(self.ramdisk.clone().filter(|_| !hvm))
+            .set_boot_mode(self.boot_mode.clone().filter(|_| hvm))
+            .set_uefi_data(self.uefi_data.clone())
+            .set_tpm_support(self.tpm.clone())
+            .set_imds_support(self.imds.clone())
+            .set_ena_support((hvm && self.ena).then_some(true))
+            .set_sriov_net_support((hvm && self.sriov).then(|| "simple".to_owned()))
+            .root_device_name(&self.root_device)
+            .set_block_device_mappings(Some(self.devices.clone()))
+            .tag_specifications(tags::specification(ResourceType::Image, &self.tags))
+            .send()
+            .await?;
+        Ok(registered.image_id().unwrap_or_default().to_owned())
+    }
+}
+
+/// A device of an image that is a snapshot's content and goes when its instance goes.
+pub(super) fn device(name: &str, snapshot: &str, gib: i32, kind: VolumeType) -> BlockDeviceMapping {
+    let ebs = EbsBlockDevice::builder().snapshot_id(snapshot).volume_size(gib).volume_type(kind);
+    BlockDeviceMapping::builder().device_name(name).ebs(ebs.delete_on_termination(true).build()).build()
+}
+
+/// DescribeImages tells of a snapshot whether it is encrypted; RegisterImage refuses to be told.
+fn as_registered(mut device: BlockDeviceMapping) -> BlockDeviceMapping {
+    if let Some(ebs) = device.ebs.as_mut().filter(|ebs| ebs.snapshot_id.is_some()) {
+        (ebs.encrypted, ebs.kms_key_id) = (None, None);
+    }
+    device
+}
+
+/// Registers an image whose snapshots are complete, waits until it is available, and returns its id.
+///
+/// An image of this name with the same root snapshot is this image: an earlier run made it, or an answer was lost.
+/// Another one is given up with `replace` only, and not before EC2 has refused nothing but its name; see [`replace`].
+pub(super) async fn register(ec2: &Client, ami: &Ami, replaces: bool) -> Result<String> {
+    let what = || format!("registering the image '{}'", ami.name);
+    let known = format!("the snapshot of '{}' to be known to RegisterImage", ami.name);
+    let registered = wait::until(&known, KNOWN_EVERYWHERE, async || match ami.register_once(ec2).await {
+        Ok(id) => Ok(Some(id)),
+        Err(error) if code(&error) == Some("InvalidAMIName.Duplicate") => {
+            let taken = format!("the image that is called '{}' to be known", ami.name);
+            let taken = wait::until(&taken, KNOWN_EVERYWHERE, async || named(ec2, &ami.name).await).await?;
+            let id = taken.image_id().unwrap_or_default().to_owned();
+            if is_of(&taken, ami.root_snapshot()) {
+                Ok(Some(id))
+            } else if replaces {
+                replace(ec2, &taken, ami).await.map(Some)
+            } else {
+                Err(error).doing("ec2:RegisterImage", || format!("{} (the name is taken by {id})", what()))
+            }
+        }
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(error).doing("ec2:RegisterImage", what),
+    });
+    let id = registered.await?;
+    available(ec2, &id).await?;
+    Ok(id)
+}
+
+/// Gives up the image that has the name, and registers the new one at once.
+///
+/// Names are unique and cannot be changed, so there is a moment in which neither is there. By then EC2 has refused the
+/// new one for its name alone. Should it find another reason after all, the old one is registered again from its
+/// snapshots: with another id, and without its permissions.
+async fn replace(ec2: &Client, old: &Image, ami: &Ami) -> Result<String> {
+    let id = old.image_id().unwrap_or_default();
+    let backup = Ami::like(old)?;
+    deregister(ec2, id).await?;
+    let error = match ami.register_once(ec2).await {
+        Ok(new) => return Ok(new),
+        Err(error) => Err(error).doing("ec2:RegisterImage", || format!("registering the image '{}'", ami.name)),
+    };
+    let restored = match backup.register_once(ec2).await {
+        Ok(restored) => format!("{id}, which had the name, is registered again as {restored}, without its permissions"),
+        Err(again) => {
+            let snapshots = snapshots(old).join(", ");
+            narrate::note(&format!("{id} was of {snapshots}, which are still there"));
+            format!("{id}, which had the name, could not be registered again: {:?}", code(&again))
+        }
+    };
+    error.context(restored)
+}
+
+/// Ends an image's registration. One that is gone already is as it should be.
+pub(super) async fn deregister(ec2: &Client, id: &str) -> Result<()> {
+    match ec2.deregister_image().image_id(id).send().await {
+        Err(error) if is_not_found(&error) || code(&error) == Some("InvalidAMIID.Unavailable") => Ok(()),
+        done => done.doing("ec2:DeregisterImage", || format!("giving up the image {id}")).map(drop),
+    }
+}
+
+/// The account's image of this name.
+pub(super) async fn named(ec2: &Client, name: &str) -> Result<Option<Image>> {
+    let asked = ec2.describe_images().owners("self").filters(filter("name", [name])).send().await;
+    let asked = asked.doing("ec2:DescribeImages", || format!("looking for the image '{name}'"))?;
+    Ok(asked.images.unwrap_or_default().pop())
+}
+
+/// The image with this id, whoever's it is, in whatever state.
+pub(super) async fn image(ec2: &Client, id: &str) -> Result<Option<Image>> {
+    match ec2.describe_images().image_ids(id).send().await {
+        Ok(asked) => Ok(asked.images.unwrap_or_default().pop()),
+        Err(error) if is_not_found(&error) || code(&error) == Some("InvalidAMIID.Unavailable") => Ok(None),
+        Err(error) => Err(error).doing("ec2:DescribeImages", || format!("looking at the image {id}")),
+    }
+}
+
+/// Waits until instances can be launched from it.
+pub(super) async fn available(ec2: &Client, id: &str) -> Result<()> {
+    wait::until(&format!("the image {id} to be available"), AVAILABLE, async || {
+        let Some(image) = image(ec2, id).await? else { return Ok(None) };
+        match image.state() {
+            Some(ImageState::Available) => Ok(Some(())),
+            Some(ImageState::Pending | ImageState::Transient) | None => Ok(None),
+            Some(other) => {
+                let why = image.state_reason().and_then(|reason| reason.message()).unwrap_or("AWS gives no reason");
+                Err(anyhow!("the image {id} is {}: {why}", other.as_str()))
+            }
+        }
+    })
+    .await
+}
+
+/// The snapshots that an image consists of.
+pub(super) fn snapshots(image: &Image) -> Vec<String> {
+    let devices = image.block_device_mappings().iter();
+    devices.filter_map(|device| Some(device.ebs()?.snapshot_id()?.to_owned())).collect()
+}
+
+fn is_of(image: &Image, root_snapshot: Option<&str>) -> bool {
+    root_snapshot.is_some_and(|root| snapshots(image).iter().any(|snapshot| snapshot == root))
+}
