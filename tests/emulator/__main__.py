@@ -16,6 +16,7 @@ when it is ready, and ends when its stdin does.
 import json
 import os
 import pathlib
+import socket
 import sys
 import threading
 import urllib.parse
@@ -60,7 +61,8 @@ class Gateway:
             return answer(start_response, f"{rule.get('status', 400)} Refused", *refusal(environ, rule))
         answered = self.ask(environ, start_response, call, body)
         if rule and rule["do"] == "lose":
-            # The server then closes the connection without a word.
+            # The server would keep the connection for the next call.
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError("scripted")
         return answered
 

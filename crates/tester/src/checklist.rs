@@ -9,7 +9,7 @@ use cli::BadInput;
 use manifest::component::Test;
 use manifest::{Identity, Manifest};
 use probe::gossfile::{Gossfile, Resource, Subject};
-use provider::archive;
+use provider::{Store, archive};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
@@ -32,6 +32,7 @@ impl Checklist {
         manifest: &Manifest,
         given: Option<&Path>,
         scratch: &Path,
+        cache: &Path,
     ) -> Result<Self> {
         let (name, text) = match given {
             Some(path) => (path, read(path, path)?),
@@ -39,7 +40,7 @@ impl Checklist {
                 let service =
                     manifest.component.service().map_err(|error| BadInput::from(error).in_file(manifest_path))?;
                 let name = Path::new(&service.test.gossfile);
-                (name, from_store(manifest_path, manifest, name, scratch).await?)
+                (name, from_store(manifest_path, manifest, name, scratch, cache).await?)
             }
         };
         let checks = patience(&parse(name, &text)?);
@@ -53,7 +54,13 @@ impl Checklist {
     }
 }
 
-async fn from_store(manifest_path: &Path, manifest: &Manifest, name: &Path, scratch: &Path) -> Result<String> {
+async fn from_store(
+    manifest_path: &Path,
+    manifest: &Manifest,
+    name: &Path,
+    scratch: &Path,
+    cache: &Path,
+) -> Result<String> {
     let (Some(source), Some(artifact)) = (&manifest.source, &manifest.artifact) else {
         let remedy = "run `artifact build` first, or name a gossfile with --gossfile";
         return Err(BadInput::new("reading the manifest", "it has no artifact yet", remedy)
@@ -61,7 +68,8 @@ async fn from_store(manifest_path: &Path, manifest: &Manifest, name: &Path, scra
             .into());
     };
     let tree = tempfile::Builder::new().prefix("tree-").tempdir_in(scratch)?;
-    archive::unpack(&artifact.store, &source.archive, tree.path()).await?;
+    let store = Store::open(&artifact.store, cache).await?;
+    archive::unpack(&store, &source.archive, tree.path()).await?;
     read(&tree.path().join(name), name)
 }
 

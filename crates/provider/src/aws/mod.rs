@@ -10,10 +10,15 @@ mod fleets;
 mod images;
 mod instances;
 mod objects;
+mod s3;
+mod s3_upload;
 mod tags;
 mod wait;
 
+use std::time::Duration;
+
 use anyhow::Result;
+use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider as Tls;
@@ -21,7 +26,14 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use cli::BadInput;
 use cli::args::ProviderArgs;
 
+pub use objects::Bucket;
+pub use s3::Url;
+
 use crate::local::Local;
+
+/// How long AWS may take to begin its answer to a call. Without a limit, an answer that got lost is waited for
+/// for ever; with it, the call is made again.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// AWS, in one region.
 #[derive(Debug, Clone)]
@@ -42,12 +54,7 @@ pub struct Aws {
 impl Aws {
     /// Finds out in which region we are. Makes no call that needs permissions.
     pub async fn open(args: &ProviderArgs) -> Result<Self> {
-        let tls = Builder::new().tls_provider(Tls::Rustls(CryptoMode::Ring)).build_https();
-        let config = aws_config::defaults(BehaviorVersion::latest()).http_client(tls).load().await;
-        let Some(region) = config.region().map(ToString::to_string) else {
-            let remedy = "set AWS_REGION, or `region` in the profile";
-            return Err(BadInput::new("opening the provider aws", "no region is set", remedy).into());
-        };
+        let (config, region) = config("opening the provider aws").await?;
         Ok(Self::with(&config, region, Local::open(args)?))
     }
 
@@ -70,4 +77,15 @@ impl Aws {
     pub fn region(&self) -> &str {
         &self.region
     }
+}
+
+/// Who we are, and in which region, for `doing`.
+async fn config(doing: &str) -> Result<(SdkConfig, String)> {
+    let tls = Builder::new().tls_provider(Tls::Rustls(CryptoMode::Ring)).build_https();
+    let patience = TimeoutConfig::builder().read_timeout(ANSWER).build();
+    let config = aws_config::defaults(BehaviorVersion::latest()).http_client(tls).timeout_config(patience).load().await;
+    let Some(region) = config.region().map(ToString::to_string) else {
+        return Err(BadInput::new(doing, "no region is set", "set AWS_REGION, or `region` in the profile").into());
+    };
+    Ok((config, region))
 }

@@ -36,6 +36,17 @@ pub(super) async fn until<T>(
     }
 }
 
+/// Does something that takes a while. If the process is asked to end, that is dropped where it stands.
+pub(super) async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        interrupt::check()?;
+        if let Ok(done) = tokio::time::timeout(SLICE, &mut work).await {
+            return done;
+        }
+    }
+}
+
 /// Sleeps, unless the process is asked to end.
 async fn sleep(duration: Duration) -> Result<()> {
     let until = Instant::now() + duration;

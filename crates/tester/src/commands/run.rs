@@ -38,7 +38,8 @@ pub(crate) async fn run(provider: &(impl Images + Instances), args: &Args) -> Re
     let path = &args.manifest.manifest;
     let manifest = manifest::read(path)?;
     let images = select(&manifest, &args.only).map_err(|why| why.in_file(path))?;
-    let checklist = Checklist::fetch(path, &manifest, args.gossfile.as_deref(), &provider.scratch()?).await?;
+    let (scratch, cache) = (provider.scratch()?, provider.cache());
+    let checklist = Checklist::fetch(path, &manifest, args.gossfile.as_deref(), &scratch, &cache).await?;
 
     let mut verdicts = BTreeMap::new();
     let mut untested = Vec::new();
