@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Placement;
+
 /// A component: one service that is built, baked, tested and deployed as a whole; or, without the last three
 /// sections, a package that the images of others install.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -108,6 +110,9 @@ pub struct Test {
     /// How long an instance may take until its system is up, in seconds.
     #[serde(default = "Test::default_boot_seconds")]
     pub boot_seconds: u32,
+    /// Where the instance is put on AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<Placement>,
 }
 
 impl Test {

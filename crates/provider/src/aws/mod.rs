@@ -5,6 +5,7 @@
 //! an emulator can stand in. Whatever is made is tagged in the call that makes it.
 
 mod ami;
+mod console;
 mod failure;
 mod fleets;
 mod images;
@@ -12,6 +13,7 @@ mod instances;
 mod objects;
 mod s3;
 mod s3_upload;
+mod ssm;
 mod tags;
 mod wait;
 
