@@ -19,16 +19,13 @@ use sha2::{Digest, Sha256};
 
 use super::Aws;
 use super::failure::{Explain, code, is_not_found};
+use super::lease::{self, EXPIRES, STAGE};
 use super::tags::{self, Tags};
 use super::wait::until;
 use crate::{Instance, InstanceState, LaunchSpec, Objects, Offer, Store};
 
 /// What the instance is for.
 const PURPOSE: &str = "kiln:purpose";
-/// When it has outlived that.
-const EXPIRES: &str = "kiln:expires";
-/// Every stage puts it on what it makes.
-const STAGE: &str = "kiln:stage";
 
 /// How long an instance may take until every part of EC2 knows it ("Eventual consistency").
 const KNOWN: Duration = Duration::from_secs(120);
@@ -74,12 +71,8 @@ impl crate::Instances for Aws {
     }
 
     async fn outlived(&self) -> Result<Vec<Instance>> {
-        let now = Timestamp::now();
         let mut found = self.tagged(EXPIRES).await?;
-        found.retain(|instance| {
-            let expires = instance.tags.get(EXPIRES).and_then(|text| text.parse::<Timestamp>().ok());
-            instance.tags.contains_key(STAGE) && expires.is_some_and(|expires| expires < now)
-        });
+        found.retain(|instance| lease::is_over(&instance.tags));
         Ok(found)
     }
 

@@ -9,12 +9,13 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::presigning::PresigningConfig;
 use sha2::{Digest, Sha256};
 
+use super::account;
 use super::failure::{Explain, is_not_found};
 use super::s3::{self, Url};
 use super::s3_upload::{Content, upload};
 use super::wait::unless_interrupted;
 use crate::local::Directory;
-use crate::{ObjectDigest, Objects};
+use crate::{Access, ObjectDigest, Objects};
 
 /// A store of objects in S3: `s3://BUCKET/PREFIX/sha256/ab/ab12…`.
 #[derive(Debug, Clone)]
@@ -29,7 +30,7 @@ impl Bucket {
     /// The store at `url`. What is fetched from it is kept in the directory `cache`. An error says what was being done.
     pub async fn open(doing: &str, url: &str, cache: &Path) -> Result<Self> {
         let url = Url::parse(doing, url)?;
-        let (config, _) = super::config(doing).await?;
+        let (config, _) = account::load(&Access::default()).await?;
         Ok(Self { s3: Client::new(&config), url, cache: Directory::new(cache) })
     }
 
