@@ -158,18 +158,19 @@ impl Aws {
         let sent = self.ec2.describe_images().image_ids(id).send().await;
         let found = sent.doing("ec2:DescribeImages", || format!("looking at the image {id}"))?;
         let image = found.images().first().with_context(|| format!("the image {id} is no longer there"))?;
-        let gone_with_it = EbsBlockDevice::builder().delete_on_termination(true).build();
-        let disks = image.block_device_mappings().iter().filter(|device| device.ebs().is_some());
         let device = |it: &BlockDeviceMapping| {
-            let device = BlockDeviceMapping::builder().set_device_name(it.device_name.clone());
-            device.ebs(gone_with_it.clone()).build()
+            // What is not said here is as the image has it.
+            let snapshot = it.ebs()?.snapshot_id().map(str::to_owned);
+            let disk = EbsBlockDevice::builder().set_snapshot_id(snapshot).delete_on_termination(true).build();
+            Some(BlockDeviceMapping::builder().set_device_name(it.device_name.clone()).ebs(disk).build())
         };
+        let devices = image.block_device_mappings().iter().filter_map(device).collect();
         // The smallest of its kind that systemd, cloud-init and a service fit into.
         let instance_type = match image.architecture() {
             Some(ArchitectureValues::Arm64) => InstanceType::T4gSmall,
             _ => InstanceType::T3Small,
         };
-        Ok(Bootable { instance_type, devices: disks.map(device).collect() })
+        Ok(Bootable { instance_type, devices })
     }
 
     /// The instances that have this tag and are not terminated.
