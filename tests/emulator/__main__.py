@@ -17,6 +17,7 @@ when it is ready, and ends when its stdin does.
 import json
 import os
 import pathlib
+import socket
 import sys
 import threading
 import urllib.parse
@@ -77,7 +78,8 @@ class Gateway:
         if known:
             start_response("200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(answered[0])))])
         if rule and rule["do"] == "lose":
-            # The server then closes the connection without a word.
+            # The server would keep the connection for the next call.
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError("scripted")
         if rule and rule["do"] == "hang":
             never()

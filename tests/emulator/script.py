@@ -17,18 +17,25 @@ import collections
 import fnmatch
 import json
 import threading
+import urllib.parse
 from xml.sax.saxutils import escape
 
 THROTTLED = {"status": 400, "code": "ThrottlingException", "message": "Rate exceeded"}
 
 
 def name_of(environ, call):
-    """A call's name: `ec2:RunInstances` where the protocol has actions, else `s3:PUT /bucket/key`."""
+    """A call's name: `ec2:RunInstances` where the protocol has actions, else `s3:PUT /bucket/key`.
+
+    What begins an upload in parts is `s3:POST /bucket/key?uploads`; what sends, completes or aborts one ends in
+    `?uploadId`.
+    """
     scope = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].split("/")
     service = scope[3] if len(scope) > 3 else "unsigned"
     target = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
     action = call.get("Action") or target
-    return f"{service}:{action or environ['REQUEST_METHOD'] + ' ' + environ['PATH_INFO']}"
+    query = urllib.parse.parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+    upload = next((f"?{name}" for name in ("uploads", "uploadId") if name in query), "")
+    return f"{service}:{action or environ['REQUEST_METHOD'] + ' ' + environ['PATH_INFO'] + upload}"
 
 
 def refusal(environ, rule):

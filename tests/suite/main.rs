@@ -6,6 +6,8 @@
 mod accelerated;
 mod ansible_image;
 mod aws_images;
+mod aws_store;
+mod aws_tester;
 mod bad_templates;
 mod baked;
 mod configured;

@@ -1,13 +1,11 @@
 use std::io::Write;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use cli::args::{ManifestArgs, ProviderArgs};
+use cli::args::{ManifestArgs, ProviderArgs, StoreArgs};
 use cli::{BadInput, ExitCode, interrupt, narrate};
 use jiff::Timestamp;
 use manifest::{Artifact, Component, Identity, Manifest, ReadError, Source, Stamp};
-use provider::local::{Directory, Local};
-use provider::{ObjectDigest, Objects};
+use provider::{ObjectDigest, Objects, Store};
 use rustix::fs::Mode;
 
 use crate::build_dir::BuildDir;
@@ -37,9 +35,8 @@ pub struct Args {
     #[arg(long, default_value = "HEAD")]
     rev: String,
 
-    /// The store [default: objects/ in the state directory].
-    #[arg(long, value_name = "DIR")]
-    store: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
 
     #[command(flatten)]
     manifest: ManifestArgs,
@@ -53,7 +50,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     // What is exported and built must not depend on who runs it.
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // The thread that starts a build command has to live as long as the command: see `session`.
-    let runtime = tokio::runtime::Builder::new_current_thread().build().context("starting the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     match runtime.block_on(build(args)) {
         Ok(digest) => {
             narrate::finish();
@@ -98,7 +95,7 @@ async fn build(args: &Args) -> Result<ObjectDigest> {
     pack(&directory.source(), &archive, revision.epoch)?;
     run_commands(component, &revision, &directory)?;
 
-    narrate::step(&format!("{} {version}: storing the artifact in {}", component.name, store.root().display()));
+    narrate::step(&format!("{} {version}: storing the artifact in {}", component.name, store.name()));
     let artifact = package(&file, &revision, &directory)?;
     interrupt::check()?;
     let archive = Identity::sha256(store.put(&archive).await?.as_str());
@@ -108,7 +105,7 @@ async fn build(args: &Args) -> Result<ObjectDigest> {
         identity: Identity::sha256(digest.as_str()),
         file_name: artifact.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         size: artifact.metadata().with_context(|| format!("looking at {}", artifact.display()))?.len(),
-        store: store.root().display().to_string(),
+        store: store.name(),
     };
     narrate::detail(&format!("{} ({} bytes): {digest}", entry.file_name, entry.size));
     record(args, component, revision.source(archive), Some(entry))?;
@@ -130,13 +127,18 @@ fn read_manifest(args: &Args, component: &Component) -> Result<Option<Manifest>>
     }
 }
 
-async fn open_store(args: &Args) -> Result<Directory> {
-    let Some(directory) = &args.store else {
-        let provider = provider::open(&args.provider).await?;
-        return provider.local().map(Local::objects).context("name the store with --store");
-    };
-    let absolute = std::path::absolute(directory).with_context(|| format!("store {}", directory.display()))?;
-    Ok(Directory::new(absolute))
+/// The store that was named, or else the one of the local provider.
+async fn open_store(args: &Args) -> Result<Store> {
+    if let Some(name) = &args.store.store {
+        return Store::open(name, &args.provider.state_dir.join("cache")).await;
+    }
+    match provider::open(&args.provider).await?.local() {
+        Some(local) => Ok(Store::Directory(local.objects())),
+        None => {
+            let why = "the provider aws has none of its own";
+            Err(BadInput::new("opening the artifact store", why, "name one with --store s3://BUCKET/PREFIX").into())
+        }
+    }
 }
 
 /// The source entry of `revision` and its artifact, if the manifest has that artifact and the store has its content.
@@ -145,7 +147,7 @@ async fn open_store(args: &Args) -> Result<Directory> {
 async fn built_already(
     manifest: Option<&Manifest>,
     revision: &Revision,
-    store: &Directory,
+    store: &Store,
 ) -> Result<Option<(Source, ObjectDigest)>> {
     let Some((source, artifact)) =
         manifest.and_then(|manifest| manifest.source.as_ref().zip(manifest.artifact.as_ref()))
@@ -156,7 +158,7 @@ async fn built_already(
         && source.component_commit == revision.component_commit
         && artifact.stamp.consumed == source.archive
         && artifact.stamp.tool_version == TOOL_VERSION
-        && artifact.store == store.root().display().to_string();
+        && artifact.store == store.name();
     if !same {
         return Ok(None);
     }

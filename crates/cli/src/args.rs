@@ -39,6 +39,14 @@ pub enum ProviderName {
     Aws,
 }
 
+/// Where artifacts are.
+#[derive(Debug, Clone, Args)]
+pub struct StoreArgs {
+    /// The artifact store: a directory or s3://BUCKET/PREFIX.
+    #[arg(long, value_name = "DIR|URL", env = "KILN_STORE")]
+    pub store: Option<String>,
+}
+
 /// The document that the stages pass on.
 #[derive(Debug, Clone, Args)]
 pub struct ManifestArgs {

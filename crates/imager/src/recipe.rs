@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cli::BadInput;
 use manifest::{Identity, Manifest};
-use provider::local::Directory;
-use provider::{ObjectDigest, Objects, archive};
+use provider::{ObjectDigest, Objects, Store, archive};
 use tempfile::TempDir;
 
 use crate::provisioners::ArtifactFile;
@@ -34,8 +33,14 @@ impl Recipe {
         Ok(Self { manifest: None, template, base, artifact: None, artifact_identity: None, _tree: None })
     }
 
-    /// Fetches tree and artifact from the store. `template` replaces the component's own.
-    pub(crate) async fn fetch(manifest_path: &Path, template: Option<&Path>, scratch: &Path) -> Result<Self> {
+    /// Fetches tree and artifact from the store that the manifest names, by way of `cache` if it is on no disk of this
+    /// machine. `template` replaces the component's own.
+    pub(crate) async fn fetch(
+        manifest_path: &Path,
+        template: Option<&Path>,
+        scratch: &Path,
+        cache: &Path,
+    ) -> Result<Self> {
         let manifest = manifest::read(manifest_path)?;
         let (Some(source), Some(artifact)) = (&manifest.source, &manifest.artifact) else {
             let why = "it has no artifact yet";
@@ -44,9 +49,10 @@ impl Recipe {
                 .into());
         };
         let tree = tempfile::Builder::new().prefix("tree-").tempdir_in(scratch)?;
-        archive::unpack(&artifact.store, &source.archive, tree.path()).await?;
+        let store = Store::open(&artifact.store, cache).await?;
+        archive::unpack(&store, &source.archive, tree.path()).await?;
         let file = ArtifactFile {
-            file: Directory::new(&artifact.store).get(&ObjectDigest::parse(&artifact.identity.value)?).await?,
+            file: store.get(&ObjectDigest::parse(&artifact.identity.value)?).await?,
             name: artifact.file_name.clone(),
             package: manifest.component.package.clone(),
         };

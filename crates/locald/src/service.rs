@@ -255,8 +255,8 @@ impl Locald {
         let launch = LaunchSpec {
             image: spec.image.clone(),
             purpose: format!("group {}", spec.name),
-            user_data: None,
             tags: spec.tags.clone(),
+            ..LaunchSpec::default()
         };
         for id in &record.members {
             let owner = Owner::Group { service: spec.service.clone(), group: spec.name.clone() };

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Placement;
+
 /// A component: one service that is built, baked, tested and deployed as a whole; or, without the last three
 /// sections, a package that the images of others install.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -111,6 +113,9 @@ pub struct Test {
     /// Tags of the instance that is tested, such as those that say where it runs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
+    /// Where the instance is put on AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<Placement>,
 }
 
 impl Test {

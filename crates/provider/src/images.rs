@@ -342,6 +342,11 @@ pub trait Images {
     /// The document `name` of the image, if it has one.
     async fn document(&self, id: &str, name: &str) -> Result<Option<Vec<u8>>>;
 
+    /// Why [`Images::with_roots`] cannot be had on this machine; `None` where it can.
+    async fn roots_out_of_reach(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Runs `look` on the images' root file systems, mounted read-only where no other process sees them.
     async fn with_roots<T: Send, const N: usize>(
         &self,

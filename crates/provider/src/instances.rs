@@ -3,13 +3,20 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use jiff::Timestamp;
+use manifest::Placement;
 use serde::{Deserialize, Serialize};
 
+use crate::Store;
+
+/// As on EC2.
+const LARGEST_USER_DATA: usize = 16 << 10;
+
 /// An instance to be.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LaunchSpec {
     /// Id of the image.
     pub image: String,
@@ -19,6 +26,27 @@ pub struct LaunchSpec {
     pub user_data: Option<String>,
     /// Tags of the instance.
     pub tags: BTreeMap<String, String>,
+    /// Where it is put, at a provider that has places.
+    #[serde(default)]
+    pub placement: Placement,
+    /// When it has outlived its purpose, see [`Instances::outlived`]. Without it, it is kept.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
+    /// Whether files are going to be read in it, see [`Instances::read`].
+    #[serde(default)]
+    pub lets_in: bool,
+}
+
+impl LaunchSpec {
+    /// The user data, if it is not too much.
+    pub(crate) fn user_data(&self) -> Result<Option<&str>> {
+        let length = self.user_data.as_ref().map_or(0, String::len);
+        ensure!(
+            length <= LARGEST_USER_DATA,
+            "user data has {length} bytes, and at most {LARGEST_USER_DATA} are allowed"
+        );
+        Ok(self.user_data.as_deref())
+    }
 }
 
 /// What an instance is doing, in EC2's words.
@@ -68,8 +96,13 @@ pub struct Offer {
 /// Launching, watching and ending single instances.
 #[expect(async_fn_in_trait, reason = "callers are generic over the provider and never need Send")]
 pub trait Instances {
+    /// How often it makes sense to ask what an instance does and has written.
+    const POLL: Duration;
+    /// How long it may take until an instance that was asked for runs, together with how late what it writes can be read.
+    const LAG: Duration;
+
     /// Launches an instance that belongs to this process: if the process ends without terminating
-    /// it, the provider does.
+    /// it, the provider does, or [`Instances::outlived`] tells of it.
     async fn launch(&self, spec: &LaunchSpec) -> Result<Instance>;
 
     /// The instance, or `None` once it is forgotten.
@@ -78,11 +111,18 @@ pub trait Instances {
     /// All instances, oldest first.
     async fn instances(&self) -> Result<Vec<Instance>>;
 
+    /// Instances whose time is over, and which nobody ended.
+    async fn outlived(&self) -> Result<Vec<Instance>>;
+
     /// What the instance wrote to its serial console so far (at least the last 64 KiB).
     async fn console(&self, id: &str) -> Result<String>;
 
-    /// Puts a file into the provider's store and makes it reachable for instances by HTTP.
-    async fn offer(&self, file: &Path) -> Result<Offer>;
+    /// The text file `path` in an instance that was launched to let us in. `None` while it, or the way in, is not there.
+    async fn read(&self, id: &str, path: &str) -> Result<Option<String>>;
+
+    /// Makes a file reachable for instances by HTTP, for at least as long as `lasting`. A provider without a place for
+    /// that puts it into `store`, where artifacts are.
+    async fn offer(&self, file: &Path, store: Option<&Store>, lasting: Duration) -> Result<Offer>;
 
     /// Terminates the instance and waits until nothing of it is left.
     async fn terminate(&self, id: &str) -> Result<()>;

@@ -18,6 +18,7 @@ mod instances;
 pub mod local;
 mod objects;
 pub mod origin;
+mod store;
 
 use anyhow::Result;
 use cli::args::{ProviderArgs, ProviderName};
@@ -30,6 +31,7 @@ pub use images::{
 };
 pub use instances::{Instance, InstanceState, Instances, LaunchSpec, Offer};
 pub use objects::{ObjectDigest, Objects};
+pub use store::Store;
 
 /// The provider that the command line chose.
 pub enum Provider {
@@ -58,13 +60,16 @@ pub async fn open(args: &ProviderArgs) -> Result<Provider> {
         #[cfg(feature = "aws")]
         ProviderName::Aws => Ok(Provider::Aws(aws::Aws::open(args).await?)),
         #[cfg(not(feature = "aws"))]
-        ProviderName::Aws => Err(cli::BadInput::new(
-            "opening the provider aws",
-            "this program was built without it",
-            "build it with `cargo build --features aws`, or use --provider local",
-        )
-        .into()),
+        ProviderName::Aws => Err(built_without_aws("opening the provider aws").into()),
     }
+}
+
+/// What is to be done is on AWS, which this program knows nothing of.
+#[cfg(not(feature = "aws"))]
+fn built_without_aws(doing: &str) -> cli::BadInput {
+    const REMEDY: &str =
+        "build it with `cargo build --features aws`, or use --provider local and files of this machine";
+    cli::BadInput::new(doing, "this program was built without AWS", REMEDY)
 }
 
 /// Opens the provider that the command line chose, to look and not to change: `None`, and a note, where it has no state.

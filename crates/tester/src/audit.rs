@@ -38,6 +38,23 @@ pub(crate) fn audit(root: &Path) -> Result<Vec<TestedCheck>> {
     CHECKS.iter().map(|(name, look)| check(&root, name, *look)).collect()
 }
 
+/// Whether the image has cloud-init, where distributions and pip put it.
+pub(crate) fn has_cloud_init(root: &Path) -> Result<bool> {
+    let root = Root::open(root)?;
+    Ok(root.has(Path::new("/usr/bin/cloud-init"))? || root.has(Path::new("/usr/local/bin/cloud-init"))?)
+}
+
+/// Stands for all checks where nobody can look, because of `why`.
+pub(crate) fn skipped(why: String) -> TestedCheck {
+    TestedCheck {
+        phase: PHASE.to_owned(),
+        name: "audit of the disk".to_owned(),
+        outcome: CheckOutcome::Skipped,
+        message: Some(why),
+        millis: 0,
+    }
+}
+
 fn check(root: &Root, name: &str, look: Look) -> Result<TestedCheck> {
     let started = Instant::now();
     let faults = look(root)?;

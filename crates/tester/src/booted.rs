@@ -1,28 +1,46 @@
 //! A throw-away instance, and what the probe in it finds.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use cli::{interrupt, narrate};
-use manifest::{CheckOutcome, TestedCheck};
+use jiff::Timestamp;
+use manifest::{CheckOutcome, Placement, TestedCheck};
 use probe::checks::{CheckResult, Outcome};
 use probe::report::{Report, unframe};
 use probe::system::SystemState;
-use provider::{Instance, InstanceState, Instances, LaunchSpec};
+use provider::{Instance, InstanceState, Instances, LaunchSpec, Store};
 use uuid::Uuid;
 
 use crate::checklist::Checklist;
-use crate::user_data;
+use crate::user_data::{self, Via};
 
 /// The phase of every check that is made here.
 const PHASE: &str = "booted";
 /// What the checks without a time-out of their own may take together, with the way of the report.
 const GRACE: Duration = Duration::from_secs(30);
-/// The report is there within a few seconds; a look at the console costs next to nothing.
-const POLL: Duration = Duration::from_millis(50);
+/// How long an instance may be there beyond the time that the test waits for its report: it has to be terminated, too.
+const LEASE: Duration = Duration::from_secs(600);
+/// How soon an interrupt is noticed.
+const SLICE: Duration = Duration::from_millis(100);
 /// How many lines of the console go into an error.
 const TAIL_LINES: usize = 20;
+
+/// What all images of a run are tested with.
+pub(crate) struct Bench {
+    /// The program that goes into instances.
+    pub(crate) probe: PathBuf,
+    /// Where it is put for them, if the provider has no place for that.
+    pub(crate) store: Option<Store>,
+    /// Where instances are put.
+    pub(crate) placement: Placement,
+    /// How the report comes out of them.
+    pub(crate) via: Via,
+    /// Their tags.
+    pub(crate) tags: BTreeMap<String, String>,
+}
 
 /// What was found in the instance.
 pub(crate) struct Booted {
@@ -33,68 +51,121 @@ pub(crate) struct Booted {
 }
 
 /// Boots an instance from the image, has it checked and terminates it, however that ends.
-pub(crate) async fn boot_and_check(
-    provider: &impl Instances,
+pub(crate) async fn boot_and_check<P: Instances>(
+    provider: &P,
     builder: &str,
     image: &str,
     checklist: &Checklist,
-    probe: &Path,
+    bench: &Bench,
 ) -> Result<Booted> {
     let nonce = Uuid::new_v4().simple().to_string();
-    let probe = provider.offer(probe).await.context("offering the probe")?;
-    let gossfile = provider.offer(checklist.file.path()).await.context("offering the gossfile")?;
+    // The probe is started by the boot, and waits for the rest of the boot.
+    let patience = 2 * checklist.boot + checklist.checks + GRACE + P::LAG;
+    let store = bench.store.as_ref();
+    let probe = provider.offer(&bench.probe, store, patience).await.context("offering the probe")?;
+    let gossfile = provider.offer(checklist.file.path(), store, patience).await.context("offering the gossfile")?;
     let spec = LaunchSpec {
         image: image.to_owned(),
         purpose: format!("test of {builder}"),
-        user_data: Some(user_data::script(&probe, &gossfile, &nonce, checklist.boot)?),
-        tags: checklist.tags.clone().into_iter().chain([("kiln-purpose".to_owned(), "test".to_owned())]).collect(),
+        user_data: Some(user_data::script(&probe, &gossfile, &nonce, checklist.boot, bench.via)?),
+        tags: bench.tags.clone(),
+        placement: bench.placement.clone(),
+        expires: Some(Timestamp::now() + patience + LEASE),
+        lets_in: bench.via == Via::Ssm,
     };
     interrupt::check()?;
     narrate::step(&format!("{builder}: Booting an instance and checking it..."));
     let launched = Instant::now();
     let instance = provider.launch(&spec).await.context("launching an instance")?;
-    let watched = watch(provider, &instance, &nonce, checklist, launched).await;
+    let watch = Watch { provider, instance: &instance, nonce: &nonce, via: bench.via, launched, patience };
+    let watched = watch.report().await;
     narrate::step(&format!("{builder}: Terminating the instance..."));
     let terminated = provider.terminate(&instance.id).await;
-    let report = watched?;
-    terminated.with_context(|| format!("terminating the instance {}", instance.id))?;
-    Ok(report)
+    let terminated = terminated.with_context(|| format!("terminating the instance {}", instance.id));
+    match watched {
+        Ok((report, arrived)) => terminated.and_then(|()| booted(report, arrived, checklist.boot)),
+        Err(error) => {
+            if let Err(left) = terminated {
+                narrate::note(&format!("{left:#}; `tester gc` does it later"));
+            }
+            Err(error)
+        }
+    }
 }
 
-/// Waits for the report.
-async fn watch(
-    provider: &impl Instances,
-    instance: &Instance,
-    nonce: &str,
-    checklist: &Checklist,
+/// An instance that is to report.
+struct Watch<'a, P> {
+    provider: &'a P,
+    instance: &'a Instance,
+    nonce: &'a str,
+    via: Via,
     launched: Instant,
-) -> Result<Booted> {
-    let id = &instance.id;
-    // The probe is started by the boot, and waits for the rest of the boot.
-    let patience = 2 * checklist.boot + checklist.checks + GRACE;
-    loop {
-        interrupt::check()?;
-        let over = launched.elapsed() > patience;
-        let ended = has_ended(provider.describe(id).await?.as_ref());
-        // Read after that: what it wrote before it ended is there.
-        let console = match provider.console(id).await {
-            Err(_) if ended => String::new(),
-            console => console?,
-        };
-        let failure = match unframe(&console, nonce) {
-            Ok(Some(report)) => return booted(report, launched.elapsed(), checklist.boot),
-            Ok(None) => anyhow!("no report came from the instance {id} within {} s", patience.as_secs()),
-            // Another copy may follow.
-            Err(garbled) => garbled.into(),
-        };
-        if let Some(why) = user_data::failure(&console, nonce) {
-            bail!("the probe could not be started in the instance {id}: {why}");
+    patience: Duration,
+}
+
+impl<P: Instances> Watch<'_, P> {
+    /// Waits for the report. Also says how long after the launch it arrived.
+    async fn report(&self) -> Result<(Report, Duration)> {
+        let id = &self.instance.id;
+        loop {
+            interrupt::check()?;
+            let over = self.launched.elapsed() > self.patience;
+            let ended = has_ended(self.provider.describe(id).await?.as_ref());
+            // Read after that: what it wrote before it ended is there.
+            let written = match self.written().await {
+                Err(_) if ended => String::new(),
+                written => written?,
+            };
+            let failure = match unframe(&written, self.nonce) {
+                Ok(Some(report)) => return Ok((report, self.launched.elapsed())),
+                Ok(None) => anyhow!("no report came from the instance {id} within {} s", self.patience.as_secs()),
+                // Another copy may follow.
+                Err(garbled) => garbled.into(),
+            };
+            if let Some(why) = user_data::failure(&written, self.nonce) {
+                bail!("the probe could not be started in the instance {id}: {why}");
+            }
+            let failure = if ended { anyhow!("the instance {id} ended before it had been checked") } else { failure };
+            if over || ended {
+                bail!("{failure}; {}", self.last_words().await);
+            }
+            self.pause().await?;
         }
-        let failure = if ended { anyhow!("the instance {id} ended before it had been checked") } else { failure };
-        if over || ended {
-            bail!("{failure}; the last lines of its console:\n{}", tail(&console));
+    }
+
+    /// What has come of the report so far.
+    async fn written(&self) -> Result<String> {
+        match self.via {
+            Via::Console => self.provider.console(&self.instance.id).await,
+            Via::Ssm => Ok(self.provider.read(&self.instance.id, self.via.path()).await?.unwrap_or_default()),
         }
-        tokio::time::sleep(POLL).await;
+    }
+
+    /// What the console tells of an instance that has not reported.
+    async fn last_words(&self) -> String {
+        let console = match self.provider.console(&self.instance.id).await {
+            Ok(console) => console,
+            Err(error) => return format!("{error:#}"),
+        };
+        if !console.to_lowercase().contains("cloud-init") {
+            let image = &self.instance.image;
+            return format!(
+                "its console has no word of cloud-init, which has to start the probe: the image {image} lacks it or writes \
+                 to another console; the last lines of this one:\n{}",
+                tail(&console)
+            );
+        }
+        format!("the last lines of its console:\n{}", tail(&console))
+    }
+
+    /// Waits until it makes sense to ask again, or until the process is asked to end.
+    async fn pause(&self) -> Result<()> {
+        let until = Instant::now() + P::POLL;
+        while Instant::now() < until {
+            interrupt::check()?;
+            tokio::time::sleep(P::POLL.min(SLICE)).await;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,5 @@
 //! What an image is tested against: a gossfile that has been read.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use std::{fs, io};
@@ -10,7 +9,7 @@ use cli::BadInput;
 use manifest::component::Test;
 use manifest::{Identity, Manifest};
 use probe::gossfile::{Gossfile, Resource, Subject};
-use provider::archive;
+use provider::{Store, archive};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
@@ -22,8 +21,6 @@ pub(crate) struct Checklist {
     pub(crate) digest: Identity,
     /// How long an instance may take until its system is up.
     pub(crate) boot: Duration,
-    /// Tags of the instance, by which it may find out how it is configured.
-    pub(crate) tags: BTreeMap<String, String>,
     /// How long the checks may take by their own time-outs.
     pub(crate) checks: Duration,
 }
@@ -35,6 +32,7 @@ impl Checklist {
         manifest: &Manifest,
         given: Option<&Path>,
         scratch: &Path,
+        cache: &Path,
     ) -> Result<Self> {
         let (name, text) = match given {
             Some(path) => (path, read(path, path)?),
@@ -42,7 +40,7 @@ impl Checklist {
                 let service =
                     manifest.component.service().map_err(|error| BadInput::from(error).in_file(manifest_path))?;
                 let name = Path::new(&service.test.gossfile);
-                (name, from_store(manifest_path, manifest, name, scratch).await?)
+                (name, from_store(manifest_path, manifest, name, scratch, cache).await?)
             }
         };
         let checks = patience(&parse(name, &text)?);
@@ -51,12 +49,17 @@ impl Checklist {
         let digest = Identity::sha256(hex::encode(Sha256::digest(&text)));
         let test = manifest.component.test.as_ref();
         let boot = Duration::from_secs(test.map_or(Test::BOOT_SECONDS, |test| test.boot_seconds).into());
-        let tags = test.map(|test| test.tags.clone()).unwrap_or_default();
-        Ok(Self { file, digest, boot, tags, checks })
+        Ok(Self { file, digest, boot, checks })
     }
 }
 
-async fn from_store(manifest_path: &Path, manifest: &Manifest, name: &Path, scratch: &Path) -> Result<String> {
+async fn from_store(
+    manifest_path: &Path,
+    manifest: &Manifest,
+    name: &Path,
+    scratch: &Path,
+    cache: &Path,
+) -> Result<String> {
     let (Some(source), Some(artifact)) = (&manifest.source, &manifest.artifact) else {
         let remedy = "run `artifact build` first, or name a gossfile with --gossfile";
         return Err(BadInput::new("reading the manifest", "it has no artifact yet", remedy)
@@ -64,7 +67,8 @@ async fn from_store(manifest_path: &Path, manifest: &Manifest, name: &Path, scra
             .into());
     };
     let tree = tempfile::Builder::new().prefix("tree-").tempdir_in(scratch)?;
-    archive::unpack(&artifact.store, &source.archive, tree.path()).await?;
+    let store = Store::open(&artifact.store, cache).await?;
+    archive::unpack(&store, &source.archive, tree.path()).await?;
     read(&tree.path().join(name), name)
 }
 

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use cli::{interrupt, narrate};
+use cli::{BadInput, interrupt, narrate};
 use jiff::Timestamp;
-use manifest::{CheckOutcome, Image, Stamp, Verdict};
+use manifest::{CheckOutcome, Image, Stamp, TestedCheck, Verdict};
 use provider::{Images, Instances};
 
 use crate::audit;
-use crate::booted::{Booted, boot_and_check};
+use crate::booted::{Bench, Booted, boot_and_check};
 use crate::checklist::Checklist;
 
 /// Tests an image: offline what its disk must not hold, then in an instance what the gossfile says.
@@ -20,7 +20,7 @@ pub(crate) async fn examine(
     builder: &str,
     image: &Image,
     checklist: &Checklist,
-    probe: &Path,
+    bench: &Bench,
 ) -> Result<Verdict> {
     let started = Timestamp::now();
     interrupt::check()?;
@@ -35,8 +35,14 @@ pub(crate) async fn examine(
         image.digest
     );
     say("Auditing the image's disk...");
-    let mut checks = provider.with_root(id, audit::audit).await.context("auditing the image's disk")?;
-    let Booted { after, checks: booted } = boot_and_check(provider, builder, id, checklist, probe).await?;
+    let mut checks = match provider.roots_out_of_reach().await? {
+        None => provider.with_root(id, |root| audit(root, id)).await.context("auditing the image's disk")?,
+        Some(why) => {
+            narrate::note(&format!("{builder}: the disk is not audited: {why}"));
+            vec![audit::skipped(why)]
+        }
+    };
+    let Booted { after, checks: booted } = boot_and_check(provider, builder, id, checklist, bench).await?;
     checks.extend(booted);
     say("Proving that the image is unchanged...");
     let digest = provider.digest(id).await?;
@@ -50,4 +56,13 @@ pub(crate) async fn examine(
         boot_millis: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
         checks,
     })
+}
+
+/// What is found on the image's disk. Bad input if nothing on it could start the probe.
+fn audit(root: &Path, id: &str) -> Result<Vec<TestedCheck>> {
+    if !audit::has_cloud_init(root)? {
+        let why = format!("the image {id} has no cloud-init, which has to start the probe");
+        return Err(BadInput::new("testing an image", why, "install cloud-init in it").into());
+    }
+    audit::audit(root)
 }

@@ -34,6 +34,6 @@ try:
     unit = ["systemd-run", "--no-block", "--collect", "--quiet", "--unit=kiln-probe", "--"]
     subprocess.run(unit + [probe, "run", "--gossfile", gossfile] + TASK["arguments"], check=True)
 except Exception as error:
-    with open("/dev/console", "w") as console:
-        console.write(f"\n{TASK['failed']} {' '.join(str(error).split())}\n")
+    with open(TASK["report"], "w") as report:
+        report.write(f"\n{TASK['failed']} {' '.join(str(error).split())}\n")
     raise

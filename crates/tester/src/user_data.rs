@@ -10,7 +10,34 @@ use serde::Serialize;
 const SCRIPT: &str = include_str!("start_probe.py");
 /// On EC2 a console loses a line now and then, and a getty that starts discards what is on its way. Copies repair
 /// each other; the instance is terminated as soon as one is whole.
-const COPIES: &str = "4";
+const COPIES_ON_CONSOLE: &str = "4";
+
+/// How the report comes out of the instance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Via {
+    /// On its serial console.
+    #[default]
+    Console,
+    /// In a file, which AWS Systems Manager reads: its agent is in the image, and the instance profile lets it in.
+    Ssm,
+}
+
+impl Via {
+    /// What the instance writes its report to.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Console => "/dev/console",
+            Self::Ssm => "/var/lib/kiln-probe/report",
+        }
+    }
+
+    fn copies(self) -> &'static str {
+        match self {
+            Self::Console => COPIES_ON_CONSOLE,
+            Self::Ssm => "1",
+        }
+    }
+}
 
 #[derive(Serialize)]
 struct Task<'a> {
@@ -18,7 +45,9 @@ struct Task<'a> {
     gossfile: Object<'a>,
     /// Arguments of `probe run`.
     arguments: Vec<&'a str>,
-    /// How a line on the console begins that says why the probe could not be started.
+    /// Where it is written why the probe could not be started.
+    report: &'a str,
+    /// How that line begins.
     failed: &'a str,
 }
 
@@ -36,23 +65,24 @@ impl<'a> From<&'a Offer> for Object<'a> {
 
 /// The script that starts the probe. Its report is marked with `nonce`, and is made when the system is
 /// up or `boot` is over.
-pub(crate) fn script(probe: &Offer, gossfile: &Offer, nonce: &str, boot: Duration) -> Result<String> {
+pub(crate) fn script(probe: &Offer, gossfile: &Offer, nonce: &str, boot: Duration, via: Via) -> Result<String> {
     let seconds = boot.as_secs().to_string();
     let marker = failure_marker(nonce);
     let task = Task {
         probe: probe.into(),
         gossfile: gossfile.into(),
-        arguments: vec!["--nonce", nonce, "--wait-system", &seconds, "--console", "/dev/console", "--copies", COPIES],
+        arguments: vec!["--nonce", nonce, "--wait-system", &seconds, "--console", via.path(), "--copies", via.copies()],
+        report: via.path(),
         failed: &marker,
     };
     // Strings, lists and maps of JSON mean the same in Python.
     Ok(format!("#!/usr/bin/python3\nTASK = {}\n{SCRIPT}", serde_json::to_string_pretty(&task)?))
 }
 
-/// Why the probe could not be started, if the console says so.
-pub(crate) fn failure<'a>(console: &'a str, nonce: &str) -> Option<&'a str> {
+/// Why the probe could not be started, if the instance has written that.
+pub(crate) fn failure<'a>(written: &'a str, nonce: &str) -> Option<&'a str> {
     let marker = failure_marker(nonce);
-    console.lines().find_map(|line| Some(line.split_once(&marker)?.1.trim()))
+    written.lines().find_map(|line| Some(line.split_once(&marker)?.1.trim()))
 }
 
 fn failure_marker(nonce: &str) -> String {
@@ -74,7 +104,7 @@ mod tests {
     #[test]
     fn the_script_is_python_and_fits_into_user_data() {
         let offer = offer("http://example.com/\"quoted\\ 'and ü'");
-        let script = script(&offer, &offer, "n0-1", Duration::from_secs(60)).unwrap();
+        let script = script(&offer, &offer, "n0-1", Duration::from_secs(60), Via::Console).unwrap();
         assert!(script.starts_with("#!/usr/bin/python3\n") && script.len() < 16 << 10);
 
         let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -129,7 +129,7 @@ impl<P: Images + Sync> Order<P> {
             (None, Some(template)) => Recipe::alone(template)?,
             (manifest, template) => {
                 let manifest = manifest.unwrap_or(Path::new(MANIFEST));
-                Recipe::fetch(manifest, template.as_deref(), scratch.path()).await?
+                Recipe::fetch(manifest, template.as_deref(), scratch.path(), &provider.cache()).await?
             }
         };
         let (template, builders) = args.chosen.read(&recipe)?;

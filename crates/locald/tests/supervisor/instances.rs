@@ -1,5 +1,7 @@
 //! Single instances.
 
+use std::time::Duration;
+
 use provider::{InstanceState, Instances, LaunchSpec};
 
 use crate::fixture::{Fixture, IMAGE, until, until_async};
@@ -8,8 +10,8 @@ fn spec(image: &str) -> LaunchSpec {
     LaunchSpec {
         image: image.to_owned(),
         purpose: "test".to_owned(),
-        user_data: None,
         tags: [("component".to_owned(), "hello".to_owned())].into(),
+        ..LaunchSpec::default()
     }
 }
 
@@ -39,7 +41,7 @@ async fn an_instance_learns_who_it_is_and_gets_what_is_offered() {
     let local = &fixture.local;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "foo").unwrap();
-    let offer = local.offer(file.path()).await.unwrap();
+    let offer = local.offer(file.path(), None, Duration::ZERO).await.unwrap();
     assert_eq!(offer.url, format!("http://169.254.169.254/kiln/objects/{}", offer.digest));
     let id = local.launch(&spec(IMAGE)).await.unwrap().id;
     until_async("it has asked", async || local.console(&id).await.is_ok_and(|console| console.contains("told all")))

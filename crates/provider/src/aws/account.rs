@@ -6,6 +6,7 @@ use anyhow::Result;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ec2::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_http_client::Builder;
@@ -16,10 +17,16 @@ use manifest::Role;
 
 use crate::Access;
 
+/// How long AWS may take to begin its answer to a call. Without a limit, an answer that got lost is waited for
+/// for ever; with it, the call is made again.
+const ANSWER: Duration = Duration::from_secs(60);
+
 /// What clients are made of, and the region.
 pub(super) async fn load(access: &Access) -> Result<(SdkConfig, String)> {
     let tls = Builder::new().tls_provider(Tls::Rustls(CryptoMode::Ring)).build_https();
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(tls.clone());
+    let patience = TimeoutConfig::builder().read_timeout(ANSWER).build();
+    let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(tls.clone());
+    let mut loader = loader.timeout_config(patience);
     if let Some(profile) = &access.account.profile {
         // By itself the chain prefers keys in the environment to a profile, even to one that was named.
         let of_profile = ProfileFileCredentialsProvider::builder().profile_name(profile);
@@ -36,7 +43,7 @@ pub(super) async fn load(access: &Access) -> Result<(SdkConfig, String)> {
     let mut config = loader.load().await;
     let Some(region) = config.region().map(ToString::to_string) else {
         let remedy = "set AWS_REGION, or `region` in the profile";
-        return Err(BadInput::new("opening the provider aws", "no region is set", remedy).into());
+        return Err(BadInput::new("finding out who we are on AWS", "no region is set", remedy).into());
     };
     if let Some(role) = &access.account.role {
         let taken = SharedCredentialsProvider::new(assumed(role, &config).await);

@@ -71,6 +71,10 @@ fn remedy(call: &str, code: &str) -> String {
         "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => {
             "the credentials have expired: get new ones, and run again".to_owned()
         }
+        "NoSuchBucket" => "create the bucket, or name another".to_owned(),
+        "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
+            "the bucket is in another region: set AWS_REGION to that".to_owned()
+        }
         "InvalidAMIName.Duplicate" => {
             "choose another ami_name (it may hold {{timestamp}}), or set force_deregister to true".to_owned()
         }

@@ -267,6 +267,10 @@ impl crate::Images for Aws {
         Ok(None)
     }
 
+    async fn roots_out_of_reach(&self) -> Result<Option<String>> {
+        Ok(self.here().await.err().map(|why| format!("{why:#}")))
+    }
+
     async fn with_roots<T: Send, const N: usize>(
         &self,
         ids: [&str; N],

@@ -6,6 +6,7 @@
 
 mod account;
 mod ami;
+mod console;
 mod devices;
 mod failure;
 mod fleets;
@@ -18,7 +19,10 @@ mod objects;
 mod publication;
 mod registration;
 mod roots;
+mod s3;
+mod s3_upload;
 mod snapshots;
+mod ssm;
 mod tags;
 mod volumes;
 mod wait;
@@ -28,6 +32,9 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Result;
 use aws_config::SdkConfig;
 use cli::args::ProviderArgs;
+
+pub use objects::Bucket;
+pub use s3::Url;
 
 use crate::Access;
 use crate::local::Local;

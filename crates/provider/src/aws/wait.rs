@@ -50,6 +50,17 @@ async fn asking<T>(
     }
 }
 
+/// Does something that takes a while. If the process is asked to end, that is dropped where it stands.
+pub(super) async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        interrupt::check()?;
+        if let Ok(done) = tokio::time::timeout(SLICE, &mut work).await {
+            return done;
+        }
+    }
+}
+
 /// Sleeps, unless `check` has an error.
 async fn sleep(duration: Duration, check: impl Fn() -> Result<()>) -> Result<()> {
     let until = Instant::now() + duration;

@@ -3,27 +3,31 @@
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use cli::BadInput;
 use cli::process::ProcessId;
 use reqwest::Method;
 
 use super::Local;
-use super::api::{InstanceRecord, Launch, Place, read_json};
-use crate::{Instance, InstanceState, Instances, LaunchSpec, Objects, Offer};
+use super::api::{InstanceRecord, Launch, Owner, Place, read_json};
+use crate::{Instance, InstanceState, Instances, LaunchSpec, Objects, Offer, Store};
 
 /// How much of a console is shown.
 const CONSOLE: u64 = 256 << 10;
-/// As on EC2.
-const LARGEST_USER_DATA: usize = 16 << 10;
 
 impl Instances for Local {
+    // A report is there within a few seconds, and a look at a file costs next to nothing.
+    const POLL: Duration = Duration::from_millis(50);
+    const LAG: Duration = Duration::ZERO;
+
     async fn launch(&self, spec: &LaunchSpec) -> Result<Instance> {
-        let length = spec.user_data.as_ref().map_or(0, String::len);
-        ensure!(
-            length <= LARGEST_USER_DATA,
-            "user data has {length} bytes, and at most {LARGEST_USER_DATA} are allowed"
-        );
+        spec.user_data()?;
+        if spec.lets_in {
+            const WHY: &str = "the local provider reads nothing but its console";
+            return Err(BadInput::new("launching an instance", WHY, "use --via console").into());
+        }
         let launch = Launch { spec: spec.clone(), owner: ProcessId::current() };
         self.locald().await?.ask(Method::POST, "instances", &launch).await
     }
@@ -40,6 +44,14 @@ impl Instances for Local {
         let mut instances: Vec<_> = records.into_iter().map(|record| as_it_is(&place, record)).collect();
         instances.sort_by_key(|instance| instance.launched);
         Ok(instances)
+    }
+
+    async fn outlived(&self) -> Result<Vec<Instance>> {
+        let place = self.place()?;
+        let mut records = place.instance_records()?;
+        // locald ends them, if it runs.
+        records.retain(|record| matches!(&record.owner, Owner::Process(process) if !process.is_alive()));
+        Ok(records.into_iter().map(|record| as_it_is(&place, record)).collect())
     }
 
     async fn console(&self, id: &str) -> Result<String> {
@@ -62,7 +74,11 @@ impl Instances for Local {
         }
     }
 
-    async fn offer(&self, file: &Path) -> Result<Offer> {
+    async fn read(&self, _id: &str, _path: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn offer(&self, file: &Path, _store: Option<&Store>, _lasting: Duration) -> Result<Offer> {
         let digest = self.objects().put(file).await?;
         Ok(Offer { url: format!("http://169.254.169.254/kiln/objects/{digest}"), digest })
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use super::Local;
 use crate::{ObjectDigest, Objects};
@@ -51,22 +52,32 @@ impl Directory {
         );
         Ok(path)
     }
+
+    /// A file for content that is on its way: on the store's file system, and gone unless it is kept.
+    pub(crate) fn begin(&self) -> io::Result<NamedTempFile> {
+        fs::create_dir_all(&self.root)?;
+        NamedTempFile::new_in(&self.root)
+    }
+
+    /// Makes a file that has arrived the object `digest`. Its content is on the disk before its name is.
+    pub(crate) fn keep(&self, content: NamedTempFile, digest: &ObjectDigest) -> io::Result<PathBuf> {
+        let path = self.path(digest);
+        content.as_file().sync_all()?;
+        content.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o444))?;
+        fs::create_dir_all(path.parent().unwrap_or(&self.root))?;
+        content.persist(&path)?;
+        Ok(path)
+    }
 }
 
 impl Objects for Directory {
     async fn put(&self, file: &Path) -> Result<ObjectDigest> {
         let doing = || format!("storing {} in {}", file.display(), self.root.display());
-        fs::create_dir_all(&self.root).with_context(doing)?;
-        let mut copy = tempfile::NamedTempFile::new_in(&self.root).with_context(doing)?;
+        let mut copy = self.begin().with_context(doing)?;
         let digest = copy_and_digest(&mut File::open(file).with_context(doing)?, &mut copy).with_context(doing)?;
-        let path = self.path(&digest);
-        if path.exists() {
-            return Ok(digest);
+        if !self.path(&digest).exists() {
+            self.keep(copy, &digest).with_context(doing)?;
         }
-        copy.as_file().sync_all().with_context(doing)?;
-        copy.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o444)).with_context(doing)?;
-        fs::create_dir_all(path.parent().unwrap_or(&self.root)).with_context(doing)?;
-        copy.persist(&path).with_context(doing)?;
         Ok(digest)
     }
 

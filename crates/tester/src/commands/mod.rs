@@ -1,5 +1,6 @@
 //! The command line, one file for each subcommand.
 
+mod gc;
 mod run;
 
 use anyhow::Result;
@@ -21,14 +22,26 @@ struct Tester {
 enum Command {
     /// Test the images of the manifest.
     Run(run::Args),
+    /// Terminate instances that outlived their test.
+    Gc,
 }
 
 /// Runs the command line.
 pub(crate) fn run() -> Result<ExitCode> {
-    let Tester { command: Command::Run(args), provider } = Tester::parse();
+    let Tester { command, provider } = Tester::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let provider = runtime.block_on(provider::open(&provider))?;
-    let done = runtime.block_on(async { provider::dispatch!(&provider, provider => run::run(provider, &args).await) });
+    let done = runtime.block_on(async {
+        match command {
+            Command::Run(args) => {
+                let provider = provider::open(&provider).await?;
+                provider::dispatch!(&provider, provider => run::run(provider, &args).await)
+            }
+            Command::Gc => match provider::open_to_look(&provider).await? {
+                Some(provider) => provider::dispatch!(&provider, provider => gc::run(provider).await),
+                None => Ok(ExitCode::Done),
+            },
+        }
+    });
     cli::narrate::finish();
     done
 }

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use cli::args::ManifestArgs;
+use cli::args::{ManifestArgs, StoreArgs};
 use cli::{BadInput, ExitCode, narrate};
 use futures_util::future::join_all;
 use manifest::{CheckOutcome, Image, Manifest, Verdict};
-use provider::{Images, Instances, RegisteredImage, StoredVerdict};
+use provider::{Images, Instances, RegisteredImage, Store, StoredVerdict, origin};
 
+use crate::booted::Bench;
 use crate::checklist::Checklist;
 use crate::examine::examine;
+use crate::user_data::Via;
 use crate::{junit, probe_file};
 
 /// Arguments of `tester run`.
@@ -31,6 +33,11 @@ pub(crate) struct Args {
     /// The static probe; without it, the one beside this program.
     #[arg(long, value_name = "FILE", env = "KILN_PROBE")]
     probe: Option<PathBuf>,
+    /// How the report comes out of the instance.
+    #[arg(long, value_enum, default_value_t)]
+    via: Via,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// Tests the images of the manifest, records the verdicts and prints them.
@@ -38,7 +45,8 @@ pub(crate) async fn run(provider: &(impl Images + Instances), args: &Args) -> Re
     let path = &args.manifest.manifest;
     let manifest = manifest::read(path)?;
     let images = select(&manifest, &args.only).map_err(|why| why.in_file(path))?;
-    let checklist = Checklist::fetch(path, &manifest, args.gossfile.as_deref(), &provider.scratch()?).await?;
+    let (scratch, cache) = (provider.scratch()?, provider.cache());
+    let checklist = Checklist::fetch(path, &manifest, args.gossfile.as_deref(), &scratch, &cache).await?;
 
     let mut verdicts = BTreeMap::new();
     let mut untested = Vec::new();
@@ -52,8 +60,8 @@ pub(crate) async fn run(provider: &(impl Images + Instances), args: &Args) -> Re
     }
     let unchanged = untested.is_empty();
     if !unchanged {
-        let probe = probe_file::find(args.probe.as_deref())?;
-        verdicts.extend(test_all(provider, path, untested, &checklist, &probe).await?);
+        let bench = bench(args, &manifest, &cache).await?;
+        verdicts.extend(test_all(provider, path, untested, &checklist, &bench).await?);
     }
 
     for (builder, verdict) in &verdicts {
@@ -69,6 +77,24 @@ pub(crate) async fn run(provider: &(impl Images + Instances), args: &Args) -> Re
     Ok(if passed { ExitCode::Done } else { ExitCode::Verdict })
 }
 
+/// What the images are tested with. Without `--store`, the probe is put where the artifact is.
+async fn bench(args: &Args, manifest: &Manifest, cache: &Path) -> Result<Bench> {
+    let store = args.store.store.as_ref().or(manifest.artifact.as_ref().map(|artifact| &artifact.store));
+    let mut tags = manifest.component.test.as_ref().map(|test| test.tags.clone()).unwrap_or_default();
+    tags.extend(origin::tags("tester", Some(manifest)));
+    tags.insert("kiln-purpose".to_owned(), "test".to_owned());
+    Ok(Bench {
+        probe: probe_file::find(args.probe.as_deref())?,
+        store: match store {
+            Some(name) => Some(Store::open(name, cache).await?),
+            None => None,
+        },
+        placement: manifest.component.test.as_ref().and_then(|test| test.aws.clone()).unwrap_or_default(),
+        via: args.via,
+        tags,
+    })
+}
+
 /// Tests images side by side: most of a boot is waiting.
 ///
 /// What goes wrong with one does not keep the others from their verdicts. The last error is
@@ -78,10 +104,10 @@ async fn test_all<'a>(
     manifest: &Path,
     images: Vec<(&'a String, &'a Image)>,
     checklist: &Checklist,
-    probe: &Path,
+    bench: &Bench,
 ) -> Result<Vec<(&'a String, Verdict)>> {
     let test = async |(builder, image): (&'a String, &'a Image)| {
-        let verdict = examine(provider, builder, image, checklist, probe).await;
+        let verdict = examine(provider, builder, image, checklist, bench).await;
         let verdict = verdict.with_context(|| format!("builder '{builder}'"))?;
         record(provider, manifest, builder, image, &verdict).await?;
         summarize(builder, &verdict);
