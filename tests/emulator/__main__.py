@@ -6,6 +6,7 @@ moto answers every call. What is added in front of it:
   endpoint for instance metadata as well;
 * DetachVolume without an InstanceId, which EC2 allows and moto does not;
 * the disks, see `disks`;
+* what EBS's direct API checks and remembers, see `ebs_direct`;
 * what a test says of calls to come, see `script`: POST /_script adds a rule, GET /_calls is all calls so far.
 
 Usage: python tests/emulator DIRECTORY [DISK]. Volumes are kept in DIRECTORY; with DISK there is an image
@@ -22,7 +23,8 @@ import urllib.parse
 from io import BytesIO
 
 from disks import Disks
-from script import Script, name_of, refusal
+from ebs_direct import EbsDirect
+from script import Script, name_of, parameters_of, refusal
 
 REGION = "us-east-1"
 SOURCE_AMI = "ami-0123456789abcdef0"
@@ -53,7 +55,7 @@ class Gateway:
             return answer(start_response, "200 OK", "application/json", json.dumps(self.script.calls))
         form = "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", "")
         call = dict(urllib.parse.parse_qsl(body.decode())) if form else {}
-        rule = self.script.next(name_of(environ, call), call)
+        rule = self.script.next(name_of(environ, call), call or parameters_of(environ, body))
         if rule and rule["do"] == "answer":
             return answer(start_response, f"{rule.get('status', 200)} Scripted", "text/xml", rule["body"])
         if rule and rule["do"] in ("refuse", "throttle"):
@@ -62,6 +64,8 @@ class Gateway:
         if rule and rule["do"] == "lose":
             # The server then closes the connection without a word.
             raise ConnectionAbortedError("scripted")
+        if rule and rule["do"] == "hang":
+            threading.Event().wait()
         return answered
 
     def ask(self, environ, start_response, call, body):
@@ -110,10 +114,15 @@ def start_moto(directory, disks, disk):
     # moto reads these when it is imported.
     os.environ["MOTO_AMIS_PATH"] = str(images)
     from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.ebs.models import ebs_backends
     from moto.ec2.models import ec2_backends
     from moto.server import DomainDispatcherApplication, create_backend_app
 
-    application = DomainDispatcherApplication(create_backend_app)
+    application = EbsDirect(
+        DomainDispatcherApplication(create_backend_app),
+        lambda region: ebs_backends[DEFAULT_ACCOUNT_ID][region].snapshots,
+        lambda region: ec2_backends[DEFAULT_ACCOUNT_ID][region].snapshots,
+    )
     ec2 = ec2_backends[DEFAULT_ACCOUNT_ID][REGION]
     zone = {"placement": REGION + "a", "is_instance_type_default": True}
     machine = ec2.run_instances(SOURCE_AMI, 1, b"", [], **zone).instances[0]

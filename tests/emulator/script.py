@@ -5,7 +5,8 @@ A rule is a JSON object:
 * "call": a pattern (fnmatch) of calls by name, see `name_of`;
 * "times": for how many calls it holds, 1 if not given;
 * "do": "throttle" (refused, not carried out), "lose" (carried out, and then the connection ends without an
-  answer), "refuse" (with "status", "code" and "message") or "answer" (with "status" and "body", not carried out).
+  answer), "hang" (carried out and never answered, so that a test can kill who asked), "refuse" (with "status",
+  "code" and "message"), "answer" (with "status" and "body", not carried out) or "pass" (nothing happens to it).
 
 Rules are asked in the order in which they came; the first that fits and is not used up decides.
 """
@@ -14,6 +15,7 @@ import collections
 import fnmatch
 import json
 import threading
+import urllib.parse
 from xml.sax.saxutils import escape
 
 THROTTLED = {"status": 400, "code": "ThrottlingException", "message": "Rate exceeded"}
@@ -28,14 +30,26 @@ def name_of(environ, call):
     return f"{service}:{action or environ['REQUEST_METHOD'] + ' ' + environ['PATH_INFO']}"
 
 
+def parameters_of(environ, body):
+    """The parameters of a call without a form: its query, its `x-amz-` headers (in lower case) and its JSON."""
+    parameters = dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", "")))
+    for name, value in environ.items():
+        header = name.removeprefix("HTTP_").lower().replace("_", "-")
+        if name.startswith("HTTP_X_AMZ_") and header not in ("x-amz-date", "x-amz-security-token"):
+            parameters[header] = value
+    if "json" in environ.get("CONTENT_TYPE", "") and body:
+        parameters.update(json.loads(body))
+    return parameters
+
+
 def refusal(environ, rule):
     """The answer that refuses a call, in the form of its protocol. Returns (content type, body)."""
     code, message = rule["code"], rule.get("message", "")
     kind = environ.get("CONTENT_TYPE", "")
-    if "json" in kind or "HTTP_X_AMZ_TARGET" in environ:
+    service = name_of(environ, {}).partition(":")[0]
+    if "json" in kind or "HTTP_X_AMZ_TARGET" in environ or service == "ebs":
         return "application/json", json.dumps({"__type": code, "code": code, "message": message})
     error = f"<Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
-    service = name_of(environ, {}).partition(":")[0]
     if service == "ec2":
         body = f"<Response><Errors><Error>{error}</Error></Errors><RequestID>0</RequestID></Response>"
     elif service == "s3":

@@ -62,7 +62,8 @@ impl Emulator {
         self.post("/_script", &rule.to_string());
     }
 
-    /// Every call so far: `{"call": "ec2:RunInstances", "parameters": {…}}`.
+    /// Every call so far: `{"call": "ec2:RunInstances", "parameters": {…}}`. Of one without a form these are its query,
+    /// its `x-amz-` headers and its JSON.
     pub fn calls(&self) -> Vec<Value> {
         serde_json::from_str(&self.post("/_calls", "")).unwrap()
     }
@@ -89,7 +90,8 @@ impl Drop for Emulator {
     }
 }
 
-fn python() -> PathBuf {
+/// The Python that has moto and boto3.
+pub fn python() -> PathBuf {
     let server = std::env::var_os("KILN_MOTO").expect("KILN_MOTO names moto's server: run `cargo xtask test`");
     Path::new(&server).with_file_name("python")
 }

@@ -18,6 +18,7 @@ mod instances;
 pub mod local;
 mod objects;
 pub mod origin;
+mod publish;
 
 use anyhow::Result;
 use cli::args::{ProviderArgs, ProviderName};
@@ -30,6 +31,7 @@ pub use images::{
 };
 pub use instances::{Instance, InstanceState, Instances, LaunchSpec, Offer};
 pub use objects::{ObjectDigest, Objects};
+pub use publish::{PublishSpec, Published};
 
 /// The provider that the command line chose.
 pub enum Provider {

@@ -1,5 +1,7 @@
 //! `imager snapshot`
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use cli::args::ManifestArgs;
 use cli::{BadInput, ExitCode, narrate};
@@ -79,5 +81,6 @@ async fn snapshot<P: Images>(provider: &P, builder: &str, volume: &Volume) -> Re
         digest: registered.digest,
         name: registered.name,
         size: registered.size,
+        published: BTreeMap::new(),
     })
 }

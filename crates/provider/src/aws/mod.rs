@@ -5,6 +5,7 @@
 //! an emulator can stand in. Whatever is made is tagged in the call that makes it.
 
 mod ami;
+mod ebs_direct;
 mod failure;
 mod fleets;
 mod images;

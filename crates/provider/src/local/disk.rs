@@ -170,7 +170,7 @@ impl Mapped {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const BLOCK: u64 = 512 * 1024;

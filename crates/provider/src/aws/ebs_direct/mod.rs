@@ -1,0 +1,120 @@
+//! Images of this machine as images of EC2, without an instance that builds: the disk goes into a snapshot by the
+//! EBS direct API, and only where it differs from a snapshot that is there.
+//!
+//! A snapshot that this makes carries the digest of its content as the tag `kiln:digest`. So it is known what is
+//! published, and what a parent holds: exactly what the image of this machine with that digest holds.
+
+mod blocks;
+mod journal;
+mod parent;
+mod put;
+mod snapshot;
+mod window;
+
+use std::fs::File;
+
+use anyhow::{Context, Result};
+use aws_sdk_ec2::types::{ArchitectureValues, Image};
+use cli::{BadInput, narrate};
+use manifest::{Identity, IdentityKind};
+
+use super::ami::{self, Ami};
+use super::failure::Explain;
+use super::{Aws, tags};
+use crate::local::{BLOCK, Local};
+use crate::{PublishSpec, Published, RegisteredImage};
+use blocks::Content;
+
+/// Digest of the content: of an image, and of the snapshot that it is of.
+const DIGEST: &str = "kiln:digest";
+
+/// What is uploaded.
+struct Source<'a> {
+    image: &'a RegisteredImage,
+    disk: File,
+    content: Content,
+    /// Size of the volume, which EBS has in whole GiB.
+    gib: u64,
+}
+
+impl<'a> Source<'a> {
+    fn of(from: &Local, image: &'a RegisteredImage) -> Result<Self> {
+        let path = from.image_disk(&image.id);
+        let disk = File::open(&path).with_context(|| format!("opening the disk {}", path.display()))?;
+        let content = Content::of(&path, &from.image_digests(image)?)?;
+        Ok(Self { image, disk, content, gib: image.size.div_ceil(1 << 30).max(1) })
+    }
+
+    /// How many blocks the volume has.
+    fn blocks(&self) -> usize {
+        blocks_of(self.gib)
+    }
+}
+
+fn blocks_of(gib: u64) -> usize {
+    usize::try_from((gib << 30) / BLOCK).unwrap_or(usize::MAX)
+}
+
+impl Aws {
+    /// Publishes an image of this machine: snapshot, register and tag. What is there already is not made again.
+    pub async fn publish(&self, from: &Local, image: &RegisteredImage, spec: &PublishSpec) -> Result<Published> {
+        let published = |id: &str, unchanged| Published {
+            identity: Identity::new(IdentityKind::AwsImage, id),
+            place: format!("aws {}", self.region),
+            unchanged,
+        };
+        let lock = format!("publish-{}-{}", self.region, image.digest.value);
+        let _lock = from.lock(&lock, &format!("the publication of {} to {}", image.id, self.region))?;
+        if let Some(there) = ami::named(&self.ec2, &spec.name).await? {
+            let id = there.image_id().unwrap_or_default();
+            if is_of(&there, image) {
+                ami::available(&self.ec2, id).await?;
+                for snapshot in ami::snapshots(&there) {
+                    self.keep(&snapshot).await?;
+                }
+                return Ok(published(id, true));
+            }
+            if !spec.replace {
+                let doing = format!("publishing the image {} to {}", image.id, self.region);
+                let why = format!("the name '{}' is taken there by {id}, which has other content", spec.name);
+                return Err(
+                    BadInput::new(doing, why, "choose another with --name, or take it over with --force").into()
+                );
+            }
+        }
+        let encryption = self.encryption(spec).await?;
+        let snapshot = match self.complete_snapshot_of(image, &encryption).await? {
+            Some(snapshot) => snapshot,
+            None => self.upload(&Source::of(from, image)?, from, spec, &encryption).await?,
+        };
+        narrate::step(&format!("Registering the image '{}' of {snapshot}...", spec.name));
+        let id = ami::register(&self.ec2, &described(image, spec, &snapshot)?, spec.replace).await?;
+        self.keep(&snapshot).await?;
+        Ok(published(&id, false))
+    }
+
+    /// Takes the lease from a snapshot: an image rests on it.
+    async fn keep(&self, snapshot: &str) -> Result<()> {
+        let lease = aws_sdk_ec2::types::Tag::builder().key(snapshot::EXPIRES).build();
+        let kept = self.ec2.delete_tags().resources(snapshot).tags(lease).send().await;
+        kept.doing("ec2:DeleteTags", || format!("taking the lease from {snapshot}")).map(drop)
+    }
+}
+
+/// Whether an image of EC2 has the content of one of this machine.
+fn is_of(there: &Image, image: &RegisteredImage) -> bool {
+    tags::read(there.tags()).get(DIGEST) == Some(&image.digest.value)
+}
+
+/// What the image is registered as.
+fn described(image: &RegisteredImage, spec: &PublishSpec, snapshot: &str) -> Result<Ami> {
+    // What is built here runs here.
+    let architecture = match std::env::consts::ARCH {
+        "aarch64" => ArchitectureValues::Arm64,
+        _ => ArchitectureValues::X8664,
+    };
+    let gib = i32::try_from(image.size.div_ceil(1 << 30).max(1)).context("the size of a volume")?;
+    let mut tags = spec.tags.clone();
+    tags.insert(DIGEST.to_owned(), image.digest.value.clone());
+    Ok(Ami { tags, ..Ami::of_disk(&spec.name, snapshot, gib, architecture) })
+}

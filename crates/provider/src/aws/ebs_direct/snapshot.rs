@@ -1,0 +1,245 @@
+//! A snapshot from start to completion.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use aws_sdk_ebs::types::{ChecksumAggregationMethod, ChecksumAlgorithm, Tag};
+use aws_sdk_ec2::types::{Filter, Snapshot, SnapshotState};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use cli::{interrupt, narrate};
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+use super::blocks::Below;
+use super::journal::{Journal, Request};
+use super::parent::{Parent, holds};
+use super::put::Puts;
+use super::{DIGEST, Source};
+use crate::aws::failure::{Explain, is_not_found};
+use crate::aws::{Aws, tags, wait};
+use crate::local::Local;
+use crate::{Images, PublishSpec, RegisteredImage};
+
+/// When what has it may be deleted.
+pub(super) const EXPIRES: &str = "kiln:expires";
+/// What is being uploaded over which parent, as a digest: a later run finds the snapshot by it.
+const UPLOAD: &str = "kiln:upload";
+/// For how long a snapshot waits for the run that goes on. AWS cancels it after as much time without a block; it lets
+/// us choose between 10 minutes and 3 days (EBS API reference, StartSnapshot, `Timeout`).
+const LEASE: Duration = Duration::from_secs(24 * 3600);
+/// How long AWS may take to seal a snapshot. Some GiB take minutes.
+const SEALED: Duration = Duration::from_secs(3600);
+/// How long an answer to CompleteSnapshot is believed to have been lost.
+const LOST: Duration = Duration::from_secs(60);
+
+/// How a snapshot is to be encrypted.
+pub(super) struct Encryption {
+    pub encrypted: bool,
+    /// The key, if it is not to be whichever the account has.
+    key: Option<String>,
+    /// Whether StartSnapshot has to be told.
+    asked: bool,
+}
+
+impl Encryption {
+    /// Whether the snapshot is encrypted in this way.
+    pub fn is_that_of(&self, snapshot: &Snapshot) -> bool {
+        snapshot.encrypted().unwrap_or(false) == self.encrypted
+            && (self.key.is_none() || self.key.as_deref() == snapshot.kms_key_id())
+    }
+}
+
+/// A pending snapshot.
+struct Begun {
+    id: String,
+    /// Whether it is encrypted, by AWS's own word.
+    encrypted: bool,
+}
+
+impl Aws {
+    /// How a snapshot is to be encrypted: as was asked, and otherwise as the account has it.
+    pub(super) async fn encryption(&self, spec: &PublishSpec) -> Result<Encryption> {
+        let asked = spec.encrypt || spec.key.is_some();
+        let encrypted = asked || {
+            let account = self.ec2.get_ebs_encryption_by_default().send().await;
+            let account = account.doing("ec2:GetEbsEncryptionByDefault", || "looking at the account".to_owned())?;
+            account.ebs_encryption_by_default().unwrap_or(false)
+        };
+        Ok(Encryption { encrypted, key: spec.key.clone(), asked })
+    }
+
+    /// A snapshot that holds this image: an earlier run may not have come to register it.
+    pub(super) async fn complete_snapshot_of(
+        &self,
+        image: &RegisteredImage,
+        encryption: &Encryption,
+    ) -> Result<Option<String>> {
+        let found = self.snapshots(vec![tags::filter(format!("tag:{DIGEST}"), [&image.digest.value])]).await?;
+        let fits = |snapshot: &&Snapshot| {
+            snapshot.state() == Some(&SnapshotState::Completed)
+                && holds(snapshot, image)
+                && encryption.is_that_of(snapshot)
+        };
+        Ok(found.iter().find(fits).and_then(Snapshot::snapshot_id).map(str::to_owned))
+    }
+
+    /// Uploads the disk and returns the snapshot that holds it.
+    pub(super) async fn upload(
+        &self,
+        source: &Source<'_>,
+        from: &Local,
+        spec: &PublishSpec,
+        encryption: &Encryption,
+    ) -> Result<String> {
+        let parent = self.parent(source, from, encryption).await?;
+        let key = self.key(source, parent.as_ref(), encryption);
+        let journal = Journal::of(&from.cache(), &key);
+        let begun = match self.pending(&key).await? {
+            Some(begun) => self.prolong(begun).await?,
+            None => {
+                let request = journal.request(snapshot_tags(source, spec, &key))?;
+                self.start(source, parent.as_ref(), encryption, request).await?
+            }
+        };
+        let below = Below {
+            parent: parent.as_ref().map(|parent| (&parent.content, parent.blocks)),
+            encrypted: begun.encrypted,
+        };
+        let blocks = source.content.unlike(&below, source.blocks());
+        let over = parent.as_ref().map_or_else(String::new, |parent| format!(" over {}", parent.id));
+        narrate::step(&format!("Uploading {} of {} blocks to {}{over}...", blocks.len(), source.blocks(), begun.id));
+        let mut progress = journal.progress(&begun.id)?;
+        let puts = Puts { ebs: &self.ebs, snapshot: &begun.id, source, since: Instant::now() };
+        if let Err(error) = puts.all(&blocks, &mut progress).await {
+            let until = Timestamp::now() + SignedDuration::try_from(LEASE)?;
+            let kept = format!("{} waits until {until:.0} for a run that goes on from here", begun.id);
+            return Err(if interrupt::requested() { error.context(kept) } else { error });
+        }
+        if !progress.is_complete {
+            self.complete(source, &blocks, &begun.id).await?;
+            progress.complete()?;
+        }
+        self.sealed(&begun.id, SEALED).await?;
+        journal.remove()?;
+        Ok(begun.id)
+    }
+
+    /// The upload's name: what goes over what. Two runs with the same one can work on one snapshot.
+    fn key(&self, source: &Source, parent: Option<&Parent>, encryption: &Encryption) -> String {
+        let parts = [
+            self.region.as_str(),
+            &source.image.digest.value,
+            &source.gib.to_string(),
+            parent.map_or("", |parent| &parent.id),
+            if encryption.encrypted { "encrypted" } else { "" },
+            encryption.key.as_deref().unwrap_or_default(),
+        ];
+        hex::encode(Sha256::digest(parts.join("\n")))
+    }
+
+    /// The snapshot that an earlier run has begun and not completed.
+    async fn pending(&self, key: &str) -> Result<Option<Begun>> {
+        let wanted = vec![tags::filter(format!("tag:{UPLOAD}"), [key]), tags::filter("status", ["pending"])];
+        let found = self.snapshots(wanted).await?;
+        Ok(found.first().and_then(|snapshot| {
+            let encrypted = snapshot.encrypted().unwrap_or(false);
+            Some(Begun { id: snapshot.snapshot_id()?.to_owned(), encrypted })
+        }))
+    }
+
+    /// Renews the lease of a snapshot that is gone on with.
+    async fn prolong(&self, begun: Begun) -> Result<Begun> {
+        narrate::detail(&format!("going on with {}, which an earlier run has begun", begun.id));
+        let lease = tags::list(&BTreeMap::from([(EXPIRES.to_owned(), expiry())]));
+        let renewed = self.ec2.create_tags().resources(&begun.id).set_tags(Some(lease)).send().await;
+        renewed.doing("ec2:CreateTags", || format!("renewing the lease of {}", begun.id))?;
+        Ok(begun)
+    }
+
+    async fn start(
+        &self,
+        source: &Source<'_>,
+        parent: Option<&Parent>,
+        encryption: &Encryption,
+        request: Request,
+    ) -> Result<Begun> {
+        let tag = |(name, value): (String, String)| Tag::builder().key(name).value(value).build();
+        let explicit = encryption.asked && parent.is_none();
+        let started = self
+            .ebs
+            .start_snapshot()
+            .volume_size(i64::try_from(source.gib)?)
+            .set_parent_snapshot_id(parent.map(|parent| parent.id.clone()))
+            .set_encrypted(explicit.then_some(true))
+            .set_kms_key_arn(encryption.key.clone().filter(|_| explicit))
+            .description(format!("{} ({})", source.image.name, source.image.id))
+            .client_token(request.token)
+            .timeout(i32::try_from(LEASE.as_secs() / 60)?)
+            .set_tags(Some(request.tags.into_iter().map(tag).collect()))
+            .send()
+            .await;
+        let started = started.doing("ebs:StartSnapshot", || format!("beginning a snapshot of {}", source.image.id))?;
+        let id = started.snapshot_id().context("beginning a snapshot (ebs:StartSnapshot): the answer has no id")?;
+        Ok(Begun { id: id.to_owned(), encrypted: started.kms_key_arn().is_some() })
+    }
+
+    /// Says that all blocks are there. An answer that was lost shows by the snapshot's state.
+    async fn complete(&self, source: &Source<'_>, blocks: &[usize], snapshot: &str) -> Result<()> {
+        let completed = self
+            .ebs
+            .complete_snapshot()
+            .snapshot_id(snapshot)
+            .changed_blocks_count(i32::try_from(blocks.len())?)
+            .checksum(BASE64_STANDARD.encode(source.content.linear(blocks)))
+            .checksum_algorithm(ChecksumAlgorithm::ChecksumAlgorithmSha256)
+            .checksum_aggregation_method(ChecksumAggregationMethod::ChecksumAggregationLinear)
+            .send()
+            .await;
+        match completed.doing("ebs:CompleteSnapshot", || format!("completing {snapshot}")) {
+            Ok(_) => Ok(()),
+            Err(error) => self.sealed(snapshot, LOST).await.map_err(|_| error),
+        }
+    }
+
+    /// Waits until the snapshot is complete.
+    async fn sealed(&self, snapshot: &str, patience: Duration) -> Result<()> {
+        wait::until(&format!("the snapshot {snapshot} to be complete"), patience, async || {
+            let asked = match self.ec2.describe_snapshots().snapshot_ids(snapshot).send().await {
+                Err(error) if is_not_found(&error) => return Ok(None),
+                asked => asked.doing("ec2:DescribeSnapshots", || format!("looking at {snapshot}"))?,
+            };
+            match asked.snapshots().first().and_then(Snapshot::state) {
+                Some(SnapshotState::Completed) => Ok(Some(())),
+                Some(SnapshotState::Error) => {
+                    let why = asked.snapshots()[0].state_message().unwrap_or("AWS gives no reason");
+                    bail!("the snapshot {snapshot} failed: {why}; run again, which makes another")
+                }
+                _ => Ok(None),
+            }
+        })
+        .await
+    }
+
+    /// Our own snapshots that fit.
+    pub(super) async fn snapshots(&self, filters: Vec<Filter>) -> Result<Vec<Snapshot>> {
+        let pages = self.ec2.describe_snapshots().owner_ids("self").set_filters(Some(filters)).into_paginator();
+        let found = pages.items().send().collect::<Result<Vec<_>, _>>().await;
+        found.doing("ec2:DescribeSnapshots", || "looking for snapshots".to_owned())
+    }
+}
+
+fn snapshot_tags(source: &Source, spec: &PublishSpec, key: &str) -> BTreeMap<String, String> {
+    let mut tags = spec.tags.clone();
+    tags.insert(DIGEST.to_owned(), source.image.digest.value.clone());
+    tags.insert(UPLOAD.to_owned(), key.to_owned());
+    tags.insert(EXPIRES.to_owned(), expiry());
+    tags
+}
+
+/// The end of a lease that begins now.
+fn expiry() -> String {
+    let lease = SignedDuration::try_from(LEASE).unwrap_or_default();
+    format!("{:.0}", Timestamp::now() + lease)
+}
