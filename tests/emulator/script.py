@@ -8,7 +8,8 @@ A rule is a JSON object:
   answer), "hang" (carried out and never answered, so that a test can kill who asked), "refuse" (with "status",
   "code" and "message"), "answer" (with "status" and "body", not carried out) or "pass" (nothing happens to it).
 
-Rules are asked in the order in which they came; the first that fits and is not used up decides.
+Rules are asked in the order in which they came; the first that fits and is not used up decides. `null` instead of a
+rule forgets them all.
 """
 
 import collections
@@ -69,7 +70,10 @@ class Script:
 
     def add(self, rule):
         with self.lock:
-            self.rules.append({"times": 1, **rule})
+            if rule is None:
+                self.rules.clear()
+            else:
+                self.rules.append({"times": 1, **rule})
 
     def next(self, name, call):
         """Notes the call down and returns the rule that decides over it, if there is one."""

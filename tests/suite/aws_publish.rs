@@ -4,11 +4,14 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::emulator::{Emulator, python};
-use crate::rig::{Ended, Rig, base, succeeded};
+use crate::rig::{Ended, Rig, base, succeeded, wait_for};
 
 const BLOCK: u64 = 512 * 1024;
 
@@ -42,12 +45,24 @@ impl Setting {
     }
 
     fn publish(&self, arguments: &[&str]) -> Ended {
-        let all: Vec<_> = ["publish", "--to", "aws"].iter().chain(arguments).copied().collect();
-        self.rig.ask("imager", &all)
+        self.rig.ask("imager", &[&["publish", "--to", "aws"], arguments].concat())
     }
 
-    /// An image of this machine whose disk has this length and these bytes, and is made from another.
-    fn image(&self, name: &str, length: u64, data: &[(u64, &[u8])], source: Option<&str>) -> PathBuf {
+    /// Ends a publication by this signal once `what` is under way, and returns what it had said.
+    fn publish_until(&self, arguments: &[&str], signal: Signal, what: impl Fn(&[Value]) -> bool) -> Ended {
+        let imager = self.rig.spawn("imager", &[&["publish", "--to", "aws"], arguments].concat());
+        wait_for("a publication to be where it is to end", || what(&self.aws.calls()).then_some(()));
+        kill_process(Pid::from_raw(imager.id().cast_signed()).unwrap(), signal).unwrap();
+        Ended::of(imager.wait_with_output().unwrap())
+    }
+
+    /// How often a call was made.
+    fn count(&self, call: &str) -> usize {
+        count(&self.aws.calls(), call)
+    }
+
+    /// An image of this machine whose disk has this length and these bytes.
+    fn image(&self, name: &str, length: u64, data: &[(u64, &[u8])]) -> PathBuf {
         let directory = self.rig.state().join("images").join(format!("img-{name}"));
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("disk.raw");
@@ -63,15 +78,26 @@ impl Setting {
             "id": format!("img-{name}"), "name": name, "size": length, "virtualization_type": "hvm",
             "digest": { "kind": "sha256", "value": hex::encode(Sha256::digest(&digests)) },
             "created": "2026-01-01T00:00:00Z", "tags": { "colour": "blue" }, "verdict": null,
-            "source_image": source.map(|id| json!({ "kind": "local-image", "value": id })),
+            "source_image": null,
         });
         fs::write(directory.join("image.json"), record.to_string()).unwrap();
         path
     }
 
-    /// The image on AWS, as boto3 tells of it.
-    fn registered(&self, id: &str) -> Value {
-        self.aws.ask("ec2", "describe_images", &json!({ "ImageIds": [id.trim()] }))["Images"][0].clone()
+    /// The images of the account, as boto3 tells of them.
+    fn images(&self) -> Vec<Value> {
+        self.aws.ask("ec2", "describe_images", &json!({ "Owners": ["self"] }))["Images"].as_array().unwrap().clone()
+    }
+
+    /// Fails unless there is one snapshot, complete and without a lease, that holds the disk, and one image of it.
+    fn assert_published_once(&self, disk: &Path) {
+        let [snapshot] = &self.snapshots()[..] else { panic!("there is not one snapshot") };
+        assert_eq!((snapshot["State"].as_str(), tag(snapshot, "kiln:expires")), (Some("completed"), None));
+        self.assert_holds(&[snapshot], disk);
+        let [image] = &self.images()[..] else { panic!("there is not one image") };
+        assert_eq!(image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"], snapshot["SnapshotId"]);
+        assert_eq!(tag(image, "kiln:digest"), tag(snapshot, "kiln:digest"));
+        assert!(!self.rig.state().join("cache/uploads").read_dir().is_ok_and(|mut left| left.next().is_some()));
     }
 
     /// The snapshots that have a digest, oldest first.
@@ -110,31 +136,267 @@ impl Setting {
     }
 }
 
-/// The tags of what EC2 tells of.
+fn count(calls: &[Value], call: &str) -> usize {
+    calls.iter().filter(|made| made["call"].as_str().unwrap().starts_with(call)).count()
+}
+
+/// Eight blocks with data in each.
+fn eight_blocks() -> Vec<(u64, &'static [u8])> {
+    (0..8).map(|block| (block * BLOCK + 100, &b"data"[..])).collect()
+}
+
+/// A tag of what EC2 tells of.
 fn tag<'a>(of: &'a Value, name: &str) -> Option<&'a str> {
     of["Tags"].as_array()?.iter().find(|tag| tag["Key"] == name)?["Value"].as_str()
 }
+
+const START: &str = "ebs:POST /snapshots";
+const PUT: &str = "ebs:PUT /snapshots/";
+const COMPLETE: &str = "ebs:POST /snapshots/completion/";
 
 #[test]
 fn the_base_image_is_published_as_it_is_and_once() {
     let setting = Setting::new();
     let ended = succeeded(setting.publish(&["bookworm", "--name", "base"]));
-    let [snapshot] = &setting.snapshots()[..] else { panic!("not one snapshot: {}", ended.stderr) };
-    assert_eq!((snapshot["State"].as_str(), snapshot["VolumeSize"].as_u64()), (Some("completed"), Some(4)));
-    assert_eq!(tag(snapshot, "kiln:expires"), None);
     let id = fs::read_dir(base().join("images")).unwrap().next().unwrap().unwrap();
-    setting.assert_holds(&[snapshot], &id.path().join("disk.raw"));
-
-    let image = setting.registered(&ended.stdout);
-    assert_eq!(image["Name"], "base");
-    assert_eq!(tag(&image, "kiln:digest"), tag(snapshot, "kiln:digest"));
+    setting.assert_published_once(&id.path().join("disk.raw"));
     let calls = setting.aws.calls();
     let register = calls.iter().find(|call| call["call"] == "ec2:RegisterImage").unwrap();
-    assert_eq!(register["parameters"]["BlockDeviceMapping.1.Ebs.SnapshotId"], snapshot["SnapshotId"]);
+    assert_eq!(register["parameters"]["Name"], "base");
     assert_eq!(register["parameters"]["ImdsSupport"], "v2.0");
+    assert_eq!(register["parameters"]["BlockDeviceMapping.1.Ebs.VolumeSize"], "4");
 
     let again = succeeded(setting.publish(&["bookworm", "--name", "base"]));
     assert_eq!(again.stdout, ended.stdout);
     assert!(again.stderr.contains("unchanged:"), "{}", again.stderr);
-    assert_eq!(setting.snapshots().len(), 1);
+    assert_eq!((setting.count(PUT), setting.count(START)), (count(&calls, PUT), 1));
+}
+
+#[test]
+fn only_what_differs_from_a_published_image_is_uploaded() {
+    let setting = Setting::new();
+    let old = [(0, &b"kept"[..]), (BLOCK, b"becomes zeros"), (3 * BLOCK, b"old"), (20 * BLOCK, b"behind the end")];
+    let old = setting.image("old", 21 * BLOCK, &old);
+    let new = setting.image("new", 6 * BLOCK + 512, &[(0, b"kept"), (3 * BLOCK, b"new"), (6 * BLOCK, b"short")]);
+    succeeded(setting.publish(&["old"]));
+    let ended = succeeded(setting.publish(&["new"]));
+
+    let [below, snapshot] = &setting.snapshots()[..] else { panic!("{}", ended.stderr) };
+    assert_eq!(setting.blocks(below), [0, 1, 3, 20]);
+    assert_eq!(setting.blocks(snapshot), [1, 3, 6, 20]);
+    setting.assert_holds(&[below], &old);
+    setting.assert_holds(&[below, snapshot], &new);
+    assert_eq!(tag(snapshot, "colour"), Some("blue"));
+
+    let calls = setting.aws.calls();
+    let of = |call: &str| calls.iter().rfind(|made| made["call"].as_str().unwrap().starts_with(call)).unwrap();
+    assert_eq!(of(START)["parameters"]["ParentSnapshotId"], below["SnapshotId"]);
+    // What was written, in the order of its index: SHA-256 over the digests.
+    let mut volume = fs::read(&new).unwrap();
+    volume.resize(21 * BLOCK as usize, 0);
+    let written = [1, 3, 6, 20].map(|index| &volume[index * BLOCK as usize..][..BLOCK as usize]);
+    let whole = Sha256::digest(written.map(Sha256::digest).concat());
+    let said = &of(COMPLETE)["parameters"];
+    assert_eq!(said["x-amz-checksum"], BASE64_STANDARD.encode(whole));
+    assert_eq!(
+        (&said["x-amz-changedblockscount"], &said["x-amz-checksum-aggregation-method"]),
+        (&json!("4"), &json!("LINEAR"))
+    );
+}
+
+#[test]
+fn every_block_of_an_encrypted_snapshot_is_written_unless_its_parent_has_it() {
+    let setting = Setting::new();
+    let old = setting.image("old", 4 * BLOCK, &[(0, b"kept"), (BLOCK, b"old")]);
+    let new = setting.image("new", 4 * BLOCK, &[(0, b"kept"), (BLOCK, b"new")]);
+    succeeded(setting.publish(&["old", "--name", "plain"]));
+    let key = "arn:aws:kms:us-east-1:123456789012:key/one";
+    succeeded(setting.publish(&["old", "--kms-key", key]));
+    succeeded(setting.publish(&["new", "--kms-key", key]));
+    let [plain, below, snapshot] = &setting.snapshots()[..] else { panic!("there are not three snapshots") };
+    assert_eq!(setting.blocks(plain), [0, 1]);
+    assert_eq!(setting.blocks(below), (0..2048).collect::<Vec<_>>());
+    assert_eq!(setting.blocks(snapshot), [1]);
+    setting.assert_holds(&[below], &old);
+    setting.assert_holds(&[below, snapshot], &new);
+    let calls = setting.aws.calls();
+    let starts = calls.iter().filter(|call| call["call"] == START).map(|call| &call["parameters"]);
+    let told: Vec<_> = starts.map(|said| (said["Encrypted"].clone(), said["KmsKeyArn"].clone())).collect();
+    assert_eq!(told, [(Value::Null, Value::Null), (json!(true), json!(key)), (Value::Null, Value::Null)]);
+}
+
+#[test]
+fn a_killed_publication_is_gone_on_with_wherever_it_was() {
+    let setting = Setting::new();
+    let disk = setting.image("hello", 8 * BLOCK, &eight_blocks());
+    let hang = |call: &str| setting.aws.script(&json!({ "call": call, "do": "hang" }));
+    let kill_at = |call: &str| {
+        let before = setting.count(call);
+        setting.publish_until(&["img-hello"], Signal::KILL, |calls| count(calls, call) > before);
+    };
+    // The snapshot is there, and nobody has heard of it.
+    hang(START);
+    kill_at(START);
+    // EC2 does not tell of it yet: the same request finds it.
+    let nothing = r#"<DescribeSnapshotsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><snapshotSet/></DescribeSnapshotsResponse>"#;
+    setting.aws.script(&json!({ "call": "ec2:DescribeSnapshots", "do": "answer", "body": nothing, "times": 3 }));
+    // Five blocks are put, and the answers to more do not come.
+    setting.aws.script(&json!({ "call": format!("{PUT}*"), "do": "pass", "times": 5 }));
+    setting.aws.script(&json!({ "call": format!("{PUT}*"), "do": "hang", "times": 3 }));
+    setting.publish_until(&["img-hello"], Signal::KILL, |calls| count(calls, PUT) == 8);
+    let calls = setting.aws.calls();
+    let starts: Vec<_> = calls.iter().filter(|call| call["call"] == START).collect();
+    assert_eq!((starts.len(), starts[0]), (2, starts[1]));
+    let [pending] = &setting.snapshots()[..] else { panic!("there is not one snapshot") };
+    assert_eq!(pending["State"], "pending");
+    assert!(tag(pending, "kiln:expires").is_some() && setting.images().is_empty());
+
+    hang(&format!("{COMPLETE}*"));
+    kill_at(COMPLETE);
+    assert_eq!(setting.count(PUT), 8 + 3, "five were known to be there");
+    hang("ec2:RegisterImage");
+    kill_at("ec2:RegisterImage");
+    hang("ec2:DeleteTags");
+    kill_at("ec2:DeleteTags");
+    succeeded(setting.publish(&["img-hello"]));
+    setting.assert_published_once(&disk);
+    assert_eq!((setting.count(START), setting.count(PUT)), (2, 11));
+}
+
+#[test]
+fn an_interrupted_upload_waits_for_the_next_run_even_if_nothing_was_written_down() {
+    let setting = Setting::new();
+    let disk = setting.image("hello", 8 * BLOCK, &eight_blocks());
+    setting.aws.script(&json!({ "call": format!("{PUT}*"), "do": "pass", "times": 4 }));
+    setting.aws.script(&json!({ "call": format!("{PUT}*"), "do": "throttle", "times": 1000 }));
+    let ended = setting.publish_until(&["img-hello"], Signal::INT, |calls| count(calls, PUT) > 12);
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    assert!(ended.stderr.contains("waits until 20") && ended.stderr.contains("interrupted"), "{}", ended.stderr);
+    fs::remove_dir_all(setting.rig.state().join("cache/uploads")).unwrap();
+    let before = setting.snapshots();
+
+    setting.aws.forget_script();
+    succeeded(setting.publish(&["img-hello"]));
+    setting.assert_published_once(&disk);
+    assert_eq!(setting.snapshots()[0]["SnapshotId"], before[0]["SnapshotId"]);
+}
+
+#[test]
+fn throttles_lost_answers_and_what_is_not_known_yet_change_nothing() {
+    let setting = Setting::new();
+    let disk = setting.image("hello", 8 * BLOCK, &eight_blocks());
+    let script = |call: &str, rule: Value| {
+        let mut whole = json!({ "call": call });
+        whole.as_object_mut().unwrap().extend(rule.as_object().unwrap().clone());
+        setting.aws.script(&whole);
+    };
+    let put = format!("{PUT}*");
+    let unknown = json!({ "do": "refuse", "status": 404, "code": "ResourceNotFoundException", "times": 10 });
+    script(&put, unknown);
+    script(&put, json!({ "do": "throttle", "code": "RequestThrottledException", "times": 30 }));
+    script(&put, json!({ "do": "lose", "times": 5 }));
+    script(&put, json!({ "do": "refuse", "status": 503, "code": "InternalServerException", "times": 3 }));
+    for call in ["ec2:*", START, &format!("{COMPLETE}*")] {
+        script(call, json!({ "do": "throttle" }));
+        script(call, json!({ "do": "lose" }));
+    }
+    for call in ["DescribeImages", "DescribeSnapshots", "GetEbsEncryptionByDefault", "RegisterImage", "DeleteTags"] {
+        script(&format!("ec2:{call}"), json!({ "do": "throttle", "code": "RequestLimitExceeded" }));
+        script(&format!("ec2:{call}"), json!({ "do": "lose" }));
+    }
+    succeeded(setting.publish(&["img-hello"]));
+    setting.assert_published_once(&disk);
+    assert_eq!(setting.count(PUT), 8 + 10 + 30 + 5 + 3);
+}
+
+#[test]
+fn what_aws_refuses_is_said_with_what_to_do() {
+    let setting = Setting::new();
+    setting.image("hello", 8 * BLOCK, &eight_blocks());
+    setting.image("other", 8 * BLOCK, &[]);
+    let refused = |call: &str, status: u32, code: &str, expected: &[&str]| {
+        setting.aws.script(&json!({ "call": call, "do": "refuse", "status": status, "code": code, "message": "No." }));
+        let ended = setting.publish(&["img-hello"]);
+        assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+        for expected in expected {
+            assert!(ended.stderr.contains(expected), "{expected:?} is not in: {}", ended.stderr);
+        }
+    };
+    let put = format!("{PUT}*");
+    let complete = format!("{COMPLETE}*");
+    refused("ec2:DescribeSnapshots", 403, "UnauthorizedOperation", &["allow the action ec2:DescribeSnapshots"]);
+    refused(
+        START,
+        403,
+        "AccessDeniedException",
+        &["beginning a snapshot of img-hello", "allow the action ebs:StartSnapshot"],
+    );
+    refused(START, 400, "ConcurrentLimitExceededException", &["have the quota raised, or remove", "`imager gc`"]);
+    refused(START, 402, "ServiceQuotaExceededException", &["have the quota raised"]);
+    refused(START, 403, "UnrecognizedClientException", &["check AWS_PROFILE and AWS_REGION"]);
+    refused(&put, 403, "AccessDeniedException", &["putting block", "allow the action ebs:PutSnapshotBlock"]);
+    refused("ec2:RegisterImage", 403, "UnauthorizedOperation", &["allow the action ec2:RegisterImage"]);
+
+    succeeded(setting.publish(&["img-hello"]));
+    assert_eq!((setting.snapshots().len(), setting.images().len()), (1, 1));
+    let taken = setting.publish(&["img-other", "--name", "hello"]);
+    assert_eq!(taken.code, Some(2), "{}", taken.stderr);
+    assert!(taken.stderr.contains("the name 'hello' is taken there by ami-"), "{}", taken.stderr);
+    succeeded(setting.publish(&["img-other", "--name", "hello", "--force"]));
+    assert_eq!(setting.images().len(), 1);
+
+    setting.aws.script(&json!({ "call": complete, "do": "refuse", "status": 400, "code": "ValidationException" }));
+}
+
+#[test]
+fn what_cannot_be_published_is_said_before_anything_is_made() {
+    let setting = Setting::new();
+    let disk = setting.image("hello", 8 * BLOCK, &eight_blocks());
+    let refused = |program: cli::Command, code: i32, expected: &str| {
+        let ended = Ended::of(program.arg("--manifest").arg("none.json").ask().unwrap());
+        assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+        assert!(ended.stderr.contains(expected), "{expected:?} is not in: {}", ended.stderr);
+    };
+    let imager = |arguments: &[&str]| setting.rig.program("imager").arg("publish").args(arguments);
+    refused(imager(&["nothing", "--to", "aws"]), 2, "there is no image 'nothing'");
+    refused(imager(&["--to", "aws"]), 2, "no manifest at none.json");
+    refused(imager(&["img-hello", "--to", "local"]), 2, "it is an image of the local provider already");
+    refused(imager(&["img-hello", "--to", "aws", "--provider", "aws"]), 2, "use --provider local");
+    refused(imager(&["img-hello", "--to", "aws"]).env("AWS_REGION", ""), 2, "no region is set");
+    let nobody = imager(&["img-hello", "--to", "aws"]).env("AWS_ACCESS_KEY_ID", "").env("AWS_SECRET_ACCESS_KEY", "");
+    refused(nobody, 3, "set AWS_PROFILE or AWS_ACCESS_KEY_ID");
+    File::options().write(true).open(&disk).unwrap().write_all_at(b"DATA", 3 * BLOCK + 100).unwrap();
+    refused(imager(&["img-hello", "--to", "aws"]), 3, "block 3 of the disk of img-hello is damaged");
+    assert!(setting.images().is_empty());
+}
+
+#[test]
+fn the_manifest_records_where_an_image_is_and_what_it_has_earned() {
+    let setting = Setting::new();
+    setting.image("hello", 8 * BLOCK, &eight_blocks());
+    let image = setting.rig.state().join("images/img-hello/image.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&image).unwrap()).unwrap();
+    record["verdict"] = json!({ "passed": true, "digest": record["digest"], "ended": "2026-01-02T03:04:05Z" });
+    fs::write(&image, record.to_string()).unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/manifest/tests/fixtures/v1.json");
+    let mut manifest: Value = serde_json::from_slice(&fs::read(fixture).unwrap()).unwrap();
+    manifest["images"]["hvm"]["identity"] = json!({ "kind": "local-image", "value": "img-hello" });
+    fs::write(setting.rig.manifest_path(), manifest.to_string()).unwrap();
+
+    let ended = succeeded(setting.publish(&[]));
+    let published = &setting.rig.manifest().images["hvm"].published["aws us-east-1"];
+    assert_eq!(published.identity.value, ended.stdout.trim());
+    assert_eq!(published.stamp.consumed.value, "img-hello");
+    let earned = published.earned.as_ref().unwrap();
+    assert_eq!((earned.passed, earned.at.as_str()), (true, "local"));
+    let image = &setting.images()[0];
+    assert_eq!(tag(image, "kiln:earned"), Some("passed 2026-01-02T03:04:05Z local"));
+    assert_eq!(tag(image, "kiln:version"), Some("1.0.7"));
+
+    let before = fs::read(setting.rig.manifest_path()).unwrap();
+    assert!(succeeded(setting.publish(&["--only", "hvm"])).stderr.contains("unchanged:"));
+    assert_eq!(fs::read(setting.rig.manifest_path()).unwrap(), before);
+    let missing = setting.publish(&["--only", "pv"]);
+    assert_eq!(missing.code, Some(2), "{}", missing.stderr);
+    assert!(missing.stderr.contains("it has no image of the builder 'pv'"), "{}", missing.stderr);
 }

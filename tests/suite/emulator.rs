@@ -62,6 +62,11 @@ impl Emulator {
         self.post("/_script", &rule.to_string());
     }
 
+    /// From here on calls are as they are again.
+    pub fn forget_script(&self) {
+        self.post("/_script", "null");
+    }
+
     /// Every call so far: `{"call": "ec2:RunInstances", "parameters": {…}}`. Of one without a form these are its query,
     /// its `x-amz-` headers and its JSON.
     pub fn calls(&self) -> Vec<Value> {

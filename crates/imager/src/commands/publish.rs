@@ -129,8 +129,12 @@ async fn choose(from: &Local, args: &Args, manifest: Option<&Manifest>) -> Resul
     Ok(chosen)
 }
 
-/// Records in the manifest that the builder's image was published, unless it has another one by now.
+/// Records in the manifest that the builder's image was published, unless it says so, or has another image by now.
 fn record(path: &Path, builder: &str, place: &str, published: PublishedImage) -> Result<()> {
+    let known = manifest::read(path)?.images.get(builder).and_then(|image| image.published.get(place).cloned());
+    if known.is_some_and(|known| known.identity == published.identity && known.earned == published.earned) {
+        return Ok(());
+    }
     manifest::update(path, None, |manifest| {
         let image = manifest.images.get_mut(builder);
         if let Some(image) = image.filter(|image| image.identity == published.stamp.consumed) {

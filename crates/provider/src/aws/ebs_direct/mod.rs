@@ -14,7 +14,7 @@ mod window;
 use std::fs::File;
 
 use anyhow::{Context, Result};
-use aws_sdk_ec2::types::{ArchitectureValues, Image};
+use aws_sdk_ec2::types::{ArchitectureValues, Image, Tag};
 use cli::{BadInput, narrate};
 use manifest::{Identity, IdentityKind};
 
@@ -27,6 +27,9 @@ use blocks::Content;
 
 /// Digest of the content: of an image, and of the snapshot that it is of.
 const DIGEST: &str = "kiln:digest";
+/// The verdict that an image had earned before it was published, when, and at which provider, such as
+/// `passed 2026-01-02T03:04:05Z local`. It is not the verdict of a test on AWS.
+const EARNED: &str = "kiln:earned";
 
 /// What is uploaded.
 struct Source<'a> {
@@ -42,13 +45,17 @@ impl<'a> Source<'a> {
         let path = from.image_disk(&image.id);
         let disk = File::open(&path).with_context(|| format!("opening the disk {}", path.display()))?;
         let content = Content::of(&path, &from.image_digests(image)?)?;
-        Ok(Self { image, disk, content, gib: image.size.div_ceil(1 << 30).max(1) })
+        Ok(Self { image, disk, content, gib: gib_of(image) })
     }
 
     /// How many blocks the volume has.
     fn blocks(&self) -> usize {
         blocks_of(self.gib)
     }
+}
+
+fn gib_of(image: &RegisteredImage) -> u64 {
+    image.size.div_ceil(1 << 30).max(1)
 }
 
 fn blocks_of(gib: u64) -> usize {
@@ -58,52 +65,63 @@ fn blocks_of(gib: u64) -> usize {
 impl Aws {
     /// Publishes an image of this machine: snapshot, register and tag. What is there already is not made again.
     pub async fn publish(&self, from: &Local, image: &RegisteredImage, spec: &PublishSpec) -> Result<Published> {
-        let published = |id: &str, unchanged| Published {
-            identity: Identity::new(IdentityKind::AwsImage, id),
-            place: format!("aws {}", self.region),
-            unchanged,
-        };
         let lock = format!("publish-{}-{}", self.region, image.digest.value);
         let _lock = from.lock(&lock, &format!("the publication of {} to {}", image.id, self.region))?;
-        if let Some(there) = ami::named(&self.ec2, &spec.name).await? {
-            let id = there.image_id().unwrap_or_default();
-            if is_of(&there, image) {
-                ami::available(&self.ec2, id).await?;
-                for snapshot in ami::snapshots(&there) {
-                    self.keep(&snapshot).await?;
-                }
-                return Ok(published(id, true));
-            }
-            if !spec.replace {
-                let doing = format!("publishing the image {} to {}", image.id, self.region);
-                let why = format!("the name '{}' is taken there by {id}, which has other content", spec.name);
-                return Err(
-                    BadInput::new(doing, why, "choose another with --name, or take it over with --force").into()
-                );
-            }
-        }
         let encryption = self.encryption(spec).await?;
-        let snapshot = match self.complete_snapshot_of(image, &encryption).await? {
+        let complete = self.complete_snapshots_of(image, &encryption).await?;
+        let there = ami::named(&self.ec2, &spec.name).await?;
+        let known = there.as_ref().and_then(|there| {
+            let snapshots = ami::snapshots(there);
+            Some((there, complete.iter().find(|snapshot| snapshots.contains(snapshot))?))
+        });
+        if let Some((there, snapshot)) = known {
+            let id = there.image_id().unwrap_or_default();
+            ami::available(&self.ec2, id).await?;
+            self.tell_earned(there, image).await?;
+            self.keep(snapshot).await?;
+            return Ok(self.published(id, true));
+        }
+        if let Some(other) = there.filter(|_| !spec.replace) {
+            let doing = format!("publishing the image {} to {}", image.id, self.region);
+            let id = other.image_id().unwrap_or_default();
+            let why = format!(
+                "the name '{}' is taken there by {id}, which has other content or is encrypted otherwise",
+                spec.name
+            );
+            return Err(BadInput::new(doing, why, "choose another with --name, or take it over with --force").into());
+        }
+        let snapshot = match complete.into_iter().next() {
             Some(snapshot) => snapshot,
             None => self.upload(&Source::of(from, image)?, from, spec, &encryption).await?,
         };
         narrate::step(&format!("Registering the image '{}' of {snapshot}...", spec.name));
         let id = ami::register(&self.ec2, &described(image, spec, &snapshot)?, spec.replace).await?;
         self.keep(&snapshot).await?;
-        Ok(published(&id, false))
+        Ok(self.published(&id, false))
+    }
+
+    fn published(&self, id: &str, unchanged: bool) -> Published {
+        let identity = Identity::new(IdentityKind::AwsImage, id);
+        Published { identity, place: format!("aws {}", self.region), unchanged }
     }
 
     /// Takes the lease from a snapshot: an image rests on it.
     async fn keep(&self, snapshot: &str) -> Result<()> {
-        let lease = aws_sdk_ec2::types::Tag::builder().key(snapshot::EXPIRES).build();
+        let lease = Tag::builder().key(snapshot::EXPIRES).build();
         let kept = self.ec2.delete_tags().resources(snapshot).tags(lease).send().await;
         kept.doing("ec2:DeleteTags", || format!("taking the lease from {snapshot}")).map(drop)
     }
-}
 
-/// Whether an image of EC2 has the content of one of this machine.
-fn is_of(there: &Image, image: &RegisteredImage) -> bool {
-    tags::read(there.tags()).get(DIGEST) == Some(&image.digest.value)
+    /// Tags an image with the verdict that it has earned since it was published.
+    async fn tell_earned(&self, there: &Image, image: &RegisteredImage) -> Result<()> {
+        let Some(earned) = earned(image).filter(|earned| tags::read(there.tags()).get(EARNED) != Some(earned)) else {
+            return Ok(());
+        };
+        let id = there.image_id().unwrap_or_default();
+        let tag = Tag::builder().key(EARNED).value(earned).build();
+        let told = self.ec2.create_tags().resources(id).tags(tag).send().await;
+        told.doing("ec2:CreateTags", || format!("tagging {id} with its verdict")).map(drop)
+    }
 }
 
 /// What the image is registered as.
@@ -113,8 +131,15 @@ fn described(image: &RegisteredImage, spec: &PublishSpec, snapshot: &str) -> Res
         "aarch64" => ArchitectureValues::Arm64,
         _ => ArchitectureValues::X8664,
     };
-    let gib = i32::try_from(image.size.div_ceil(1 << 30).max(1)).context("the size of a volume")?;
+    let gib = i32::try_from(gib_of(image)).context("the size of a volume")?;
     let mut tags = spec.tags.clone();
     tags.insert(DIGEST.to_owned(), image.digest.value.clone());
+    tags.extend(earned(image).map(|earned| (EARNED.to_owned(), earned)));
     Ok(Ami { tags, ..Ami::of_disk(&spec.name, snapshot, gib, architecture) })
+}
+
+/// The verdict that the image has earned here, as a tag.
+fn earned(image: &RegisteredImage) -> Option<String> {
+    let verdict = image.verdict.as_ref().filter(|verdict| verdict.digest == image.digest)?;
+    Some(format!("{} {:.0} local", if verdict.passed { "passed" } else { "failed" }, verdict.ended))
 }

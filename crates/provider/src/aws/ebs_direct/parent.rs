@@ -40,7 +40,7 @@ impl Aws {
             let parent = Parent {
                 id: snapshot.snapshot_id().unwrap_or_default().to_owned(),
                 content: Content::of(&from.image_disk(&image.id), &digests)?,
-                blocks: blocks_of(gib_of(snapshot)),
+                blocks: blocks_of(volume_gib(snapshot)),
             };
             let below = Below { parent: Some((&parent.content, parent.blocks)), encrypted: encryption.encrypted };
             let unlike = source.content.unlike(&below, source.blocks()).len();
@@ -55,7 +55,7 @@ impl Aws {
 /// Whether the snapshot is complete, no larger, and encrypted as the new one is to be: a parent decides over that.
 fn can_be_parent(snapshot: &Snapshot, source: &Source, encryption: &Encryption) -> bool {
     snapshot.state() == Some(&SnapshotState::Completed)
-        && gib_of(snapshot) <= source.gib
+        && volume_gib(snapshot) <= source.gib
         && encryption.is_that_of(snapshot)
 }
 
@@ -64,6 +64,6 @@ pub(super) fn holds(snapshot: &Snapshot, image: &RegisteredImage) -> bool {
     tags::read(snapshot.tags()).get(DIGEST) == Some(&image.digest.value)
 }
 
-fn gib_of(snapshot: &Snapshot) -> u64 {
+fn volume_gib(snapshot: &Snapshot) -> u64 {
     snapshot.volume_size().and_then(|gib| u64::try_from(gib).ok()).unwrap_or_default()
 }

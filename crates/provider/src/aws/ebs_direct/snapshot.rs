@@ -70,19 +70,20 @@ impl Aws {
         Ok(Encryption { encrypted, key: spec.key.clone(), asked })
     }
 
-    /// A snapshot that holds this image: an earlier run may not have come to register it.
-    pub(super) async fn complete_snapshot_of(
+    /// The snapshots that hold this image and are complete.
+    pub(super) async fn complete_snapshots_of(
         &self,
         image: &RegisteredImage,
         encryption: &Encryption,
-    ) -> Result<Option<String>> {
+    ) -> Result<Vec<String>> {
         let found = self.snapshots(vec![tags::filter(format!("tag:{DIGEST}"), [&image.digest.value])]).await?;
-        let fits = |snapshot: &&Snapshot| {
+        let fits = |snapshot: &Snapshot| {
             snapshot.state() == Some(&SnapshotState::Completed)
                 && holds(snapshot, image)
                 && encryption.is_that_of(snapshot)
         };
-        Ok(found.iter().find(fits).and_then(Snapshot::snapshot_id).map(str::to_owned))
+        let found = found.into_iter().filter(fits);
+        Ok(found.filter_map(|snapshot| snapshot.snapshot_id).collect())
     }
 
     /// Uploads the disk and returns the snapshot that holds it.
