@@ -62,9 +62,9 @@ impl Emulator {
         self.post("/_script", &rule.to_string());
     }
 
-    /// From here on calls are as they are again.
+    /// Nothing happens to calls to come any more.
     pub fn forget_script(&self) {
-        self.post("/_script", "null");
+        self.post("/_forget", "");
     }
 
     /// Every call so far: `{"call": "ec2:RunInstances", "parameters": {…}}`. Of one without a form these are its query,
@@ -75,7 +75,12 @@ impl Emulator {
 
     /// Asks with a client that is not ours (boto3), as in `ask("ec2", "describe_images", &json!({"Owners": ["self"]}))`.
     pub fn ask(&self, service: &str, method: &str, parameters: &Value) -> Value {
-        let ask = cli::Command::new(python()).args(["-c", ASK, service, method, &parameters.to_string()]);
+        self.python(ASK, &[service, method, &parameters.to_string()])
+    }
+
+    /// Runs Python that has boto3 and prints JSON.
+    pub fn python(&self, script: &str, arguments: &[&str]) -> Value {
+        let ask = cli::Command::new(python()).args(["-c", script]).args(arguments);
         let ask = self.environment().into_iter().fold(ask, |ask, (name, value)| ask.env(name, value));
         serde_json::from_slice(&ask.run().unwrap().stdout).unwrap()
     }
@@ -96,7 +101,7 @@ impl Drop for Emulator {
 }
 
 /// The Python that has moto and boto3.
-pub fn python() -> PathBuf {
+fn python() -> PathBuf {
     let server = std::env::var_os("KILN_MOTO").expect("KILN_MOTO names moto's server: run `cargo xtask test`");
     Path::new(&server).with_file_name("python")
 }

@@ -5,6 +5,7 @@
 
 mod accelerated;
 mod ansible_image;
+mod aws_images;
 mod aws_publish;
 mod bad_templates;
 mod baked;
