@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -84,9 +85,10 @@ impl Setting {
         path
     }
 
-    /// The images of the account, as boto3 tells of them.
+    /// The images that have a digest, as boto3 tells of them.
     fn images(&self) -> Vec<Value> {
-        self.aws.ask("ec2", "describe_images", &json!({ "Owners": ["self"] }))["Images"].as_array().unwrap().clone()
+        let filters = json!({ "Filters": [{ "Name": "tag-key", "Values": ["kiln:digest"] }] });
+        self.aws.ask("ec2", "describe_images", &filters)["Images"].as_array().unwrap().clone()
     }
 
     /// Fails unless there is one snapshot, complete and without a lease, that holds the disk, and one image of it.
@@ -175,15 +177,18 @@ fn the_base_image_is_published_as_it_is_and_once() {
 #[test]
 fn only_what_differs_from_a_published_image_is_uploaded() {
     let setting = Setting::new();
-    let old = [(0, &b"kept"[..]), (BLOCK, b"becomes zeros"), (3 * BLOCK, b"old"), (20 * BLOCK, b"behind the end")];
+    let mut old: Vec<(u64, &[u8])> = (8..16).map(|block| (block * BLOCK, &b"kept"[..])).collect();
+    let mut new = old.clone();
+    old.extend([(BLOCK, &b"becomes zeros"[..]), (3 * BLOCK, b"old"), (20 * BLOCK, b"behind the end")]);
+    new.extend([(3 * BLOCK, &b"new"[..]), (16 * BLOCK, b"in a block that is not whole")]);
     let old = setting.image("old", 21 * BLOCK, &old);
-    let new = setting.image("new", 6 * BLOCK + 512, &[(0, b"kept"), (3 * BLOCK, b"new"), (6 * BLOCK, b"short")]);
+    let new = setting.image("new", 16 * BLOCK + 512, &new);
     succeeded(setting.publish(&["old"]));
     let ended = succeeded(setting.publish(&["new"]));
 
     let [below, snapshot] = &setting.snapshots()[..] else { panic!("{}", ended.stderr) };
-    assert_eq!(setting.blocks(below), [0, 1, 3, 20]);
-    assert_eq!(setting.blocks(snapshot), [1, 3, 6, 20]);
+    assert_eq!(setting.blocks(below), [1, 3, 8, 9, 10, 11, 12, 13, 14, 15, 20]);
+    assert_eq!(setting.blocks(snapshot), [1, 3, 16, 20]);
     setting.assert_holds(&[below], &old);
     setting.assert_holds(&[below, snapshot], &new);
     assert_eq!(tag(snapshot, "colour"), Some("blue"));
@@ -194,7 +199,7 @@ fn only_what_differs_from_a_published_image_is_uploaded() {
     // What was written, in the order of its index: SHA-256 over the digests.
     let mut volume = fs::read(&new).unwrap();
     volume.resize(21 * BLOCK as usize, 0);
-    let written = [1, 3, 6, 20].map(|index| &volume[index * BLOCK as usize..][..BLOCK as usize]);
+    let written = [1, 3, 16, 20].map(|index| &volume[index * BLOCK as usize..][..BLOCK as usize]);
     let whole = Sha256::digest(written.map(Sha256::digest).concat());
     let said = &of(COMPLETE)["parameters"];
     assert_eq!(said["x-amz-checksum"], BASE64_STANDARD.encode(whole));
@@ -241,8 +246,7 @@ fn a_killed_publication_is_gone_on_with_wherever_it_was() {
     let nothing = r#"<DescribeSnapshotsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><snapshotSet/></DescribeSnapshotsResponse>"#;
     setting.aws.script(&json!({ "call": "ec2:DescribeSnapshots", "do": "answer", "body": nothing, "times": 3 }));
     // Five blocks are put, and the answers to more do not come.
-    setting.aws.script(&json!({ "call": format!("{PUT}*"), "do": "pass", "times": 5 }));
-    setting.aws.script(&json!({ "call": format!("{PUT}*"), "do": "hang", "times": 3 }));
+    setting.aws.script(&json!({ "call": format!("{PUT}*"), "do": "hang", "after": 5, "times": 3 }));
     setting.publish_until(&["img-hello"], Signal::KILL, |calls| count(calls, PUT) == 8);
     let calls = setting.aws.calls();
     let starts: Vec<_> = calls.iter().filter(|call| call["call"] == START).collect();
@@ -267,8 +271,7 @@ fn a_killed_publication_is_gone_on_with_wherever_it_was() {
 fn an_interrupted_upload_waits_for_the_next_run_even_if_nothing_was_written_down() {
     let setting = Setting::new();
     let disk = setting.image("hello", 8 * BLOCK, &eight_blocks());
-    setting.aws.script(&json!({ "call": format!("{PUT}*"), "do": "pass", "times": 4 }));
-    setting.aws.script(&json!({ "call": format!("{PUT}*"), "do": "throttle", "times": 1000 }));
+    setting.aws.script(&json!({ "call": format!("{PUT}*"), "do": "throttle", "after": 4, "times": 1000 }));
     let ended = setting.publish_until(&["img-hello"], Signal::INT, |calls| count(calls, PUT) > 12);
     assert_eq!(ended.code, Some(130), "{}", ended.stderr);
     assert!(ended.stderr.contains("waits until 20") && ended.stderr.contains("interrupted"), "{}", ended.stderr);
@@ -353,7 +356,9 @@ fn what_cannot_be_published_is_said_before_anything_is_made() {
     let setting = Setting::new();
     let disk = setting.image("hello", 8 * BLOCK, &eight_blocks());
     let refused = |program: cli::Command, code: i32, expected: &str| {
-        let ended = Ended::of(program.arg("--manifest").arg("none.json").ask().unwrap());
+        let program = program.arg("--manifest").arg("none.json");
+        let program = program.configure(|it| _ = it.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let ended = Ended::of(program.spawn().unwrap().wait_with_output().unwrap());
         assert_eq!(ended.code, Some(code), "{}", ended.stderr);
         assert!(ended.stderr.contains(expected), "{expected:?} is not in: {}", ended.stderr);
     };
@@ -362,9 +367,12 @@ fn what_cannot_be_published_is_said_before_anything_is_made() {
     refused(imager(&["--to", "aws"]), 2, "no manifest at none.json");
     refused(imager(&["img-hello", "--to", "local"]), 2, "it is an image of the local provider already");
     refused(imager(&["img-hello", "--to", "aws", "--provider", "aws"]), 2, "use --provider local");
-    refused(imager(&["img-hello", "--to", "aws"]).env("AWS_REGION", ""), 2, "no region is set");
-    let nobody = imager(&["img-hello", "--to", "aws"]).env("AWS_ACCESS_KEY_ID", "").env("AWS_SECRET_ACCESS_KEY", "");
-    refused(nobody, 3, "set AWS_PROFILE or AWS_ACCESS_KEY_ID");
+    let without = |names: [&'static str; 2]| {
+        let imager = imager(&["img-hello", "--to", "aws"]).env("AWS_EC2_METADATA_DISABLED", "true");
+        imager.configure(move |it| names.iter().for_each(|name| _ = it.env_remove(name)))
+    };
+    refused(without(["AWS_REGION", "AWS_DEFAULT_REGION"]), 2, "no region is set");
+    refused(without(["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]), 3, "set AWS_PROFILE or AWS_ACCESS_KEY_ID");
     File::options().write(true).open(&disk).unwrap().write_all_at(b"DATA", 3 * BLOCK + 100).unwrap();
     refused(imager(&["img-hello", "--to", "aws"]), 3, "block 3 of the disk of img-hello is damaged");
     assert!(setting.images().is_empty());

@@ -1,23 +1,17 @@
 //! An image of this machine, published at another provider.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use cli::BadInput;
 use manifest::Identity;
 
 use crate::local::Local;
-use crate::{Provider, RegisteredImage};
+use crate::{Provider, RegisteredImage, Registration};
 
 /// What an image of this machine is to be at another provider.
 #[derive(Debug, Clone)]
 pub struct PublishSpec {
-    /// Its name there.
-    pub name: String,
-    /// Tags of the image, and of what it is made of.
-    pub tags: BTreeMap<String, String>,
-    /// Take the name over from an image that has it.
-    pub replace: bool,
+    /// What it is to be registered as.
+    pub registration: Registration,
     /// Whether it is to be encrypted even where the account does not encrypt everything.
     pub encrypt: bool,
     /// The key that it is encrypted with, if that is not the account's default.

@@ -8,7 +8,7 @@ use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
 use manifest::{Earned, Identity, IdentityKind, Manifest, PublishedImage, Stamp};
 use provider::local::Local;
-use provider::{Images, Provider, PublishSpec, RegisteredImage, origin};
+use provider::{Images, Provider, PublishSpec, RegisteredImage, Registration, origin};
 
 /// Arguments of `imager publish`.
 #[derive(clap::Args)]
@@ -42,7 +42,6 @@ pub(crate) struct Args {
 struct Chosen {
     image: RegisteredImage,
     builder: Option<String>,
-    force_deregister: bool,
 }
 
 /// Publishes images of this machine at another provider and prints their ids there.
@@ -59,17 +58,18 @@ pub(crate) async fn run(provider: &Provider, opened: &ProviderArgs, args: &Args)
     }
     let to = provider::open(&ProviderArgs { provider: args.to, ..opened.clone() }).await?;
     let mut unchanged = true;
-    for Chosen { image, builder, force_deregister } in chosen {
+    for Chosen { image, builder } in chosen {
         let started = Timestamp::now();
         let mut tags = image.tags.clone();
         tags.extend(origin::tags("imager", manifest.as_ref()));
-        let spec = PublishSpec {
+        let volume = manifest.as_ref().zip(builder.as_ref()).and_then(|(manifest, name)| manifest.volumes.get(name));
+        let registration = Registration {
             name: args.name.clone().unwrap_or_else(|| image.name.clone()),
             tags,
-            replace: args.force || force_deregister,
-            encrypt: args.encrypt,
-            key: args.kms_key.clone(),
+            replace: args.force || volume.is_some_and(|volume| volume.force_deregister),
+            publication: volume.and_then(|volume| volume.publication.as_deref().cloned()).unwrap_or_default(),
         };
+        let spec = PublishSpec { registration, encrypt: args.encrypt, key: args.kms_key.clone() };
         let published = to.publish(from, &image, &spec).await?;
         println!("{}", published.identity);
         unchanged &= published.unchanged;
@@ -78,7 +78,7 @@ pub(crate) async fn run(provider: &Provider, opened: &ProviderArgs, args: &Args)
             let record = PublishedImage {
                 stamp: Stamp::now(env!("CARGO_PKG_VERSION"), started, consumed),
                 identity: published.identity,
-                name: spec.name,
+                name: spec.registration.name,
                 earned: image.verdict.map(|verdict| Earned {
                     passed: verdict.passed,
                     at: "local".to_owned(),
@@ -99,7 +99,7 @@ pub(crate) async fn run(provider: &Provider, opened: &ProviderArgs, args: &Args)
 async fn choose(from: &Local, args: &Args, manifest: Option<&Manifest>) -> Result<Vec<Chosen>> {
     let Some(manifest) = manifest else {
         let name = args.image.as_deref().unwrap_or_default();
-        return Ok(vec![Chosen { image: super::find(from, name).await?, builder: None, force_deregister: false }]);
+        return Ok(vec![Chosen { image: super::find(from, name).await?, builder: None }]);
     };
     let refuse = |why: String, remedy: &str| BadInput::new("reading the manifest", why, remedy).in_file(&args.manifest);
     if let Some(missing) = args.only.iter().find(|name| !manifest.images.contains_key(*name)) {
@@ -123,8 +123,7 @@ async fn choose(from: &Local, args: &Args, manifest: Option<&Manifest>) -> Resul
             let why = format!("the image {id} of '{builder}' is not on this machine");
             return Err(refuse(why, "run `imager snapshot` again").into());
         };
-        let force_deregister = manifest.volumes.get(builder).is_some_and(|volume| volume.force_deregister);
-        chosen.push(Chosen { image, builder: Some(builder.clone()), force_deregister });
+        chosen.push(Chosen { image, builder: Some(builder.clone()) });
     }
     Ok(chosen)
 }

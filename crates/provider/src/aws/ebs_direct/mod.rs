@@ -14,15 +14,16 @@ mod window;
 use std::fs::File;
 
 use anyhow::{Context, Result};
-use aws_sdk_ec2::types::{ArchitectureValues, Image, Tag};
+use aws_sdk_ec2::types::{Image, Tag};
 use cli::{BadInput, narrate};
 use manifest::{Identity, IdentityKind};
 
 use super::ami::{self, Ami};
 use super::failure::Explain;
+use super::registration::{architecture, rooted, with};
 use super::{Aws, tags};
 use crate::local::{BLOCK, Local};
-use crate::{PublishSpec, Published, RegisteredImage};
+use crate::{PublishSpec, Published, RegisteredImage, Registration};
 use blocks::Content;
 
 /// Digest of the content: of an image, and of the snapshot that it is of.
@@ -69,7 +70,8 @@ impl Aws {
         let _lock = from.lock(&lock, &format!("the publication of {} to {}", image.id, self.region))?;
         let encryption = self.encryption(spec).await?;
         let complete = self.complete_snapshots_of(image, &encryption).await?;
-        let there = ami::named(&self.ec2, &spec.name).await?;
+        let registration = &spec.registration;
+        let there = ami::named(&self.ec2, &registration.name).await?;
         let known = there.as_ref().and_then(|there| {
             let snapshots = ami::snapshots(there);
             Some((there, complete.iter().find(|snapshot| snapshots.contains(snapshot))?))
@@ -78,15 +80,16 @@ impl Aws {
             let id = there.image_id().unwrap_or_default();
             ami::available(&self.ec2, id).await?;
             self.tell_earned(there, image).await?;
-            self.keep(snapshot).await?;
+            self.publish_image(id, registration).await?;
+            self.end_lease(std::slice::from_ref(snapshot)).await?;
             return Ok(self.published(id, true));
         }
-        if let Some(other) = there.filter(|_| !spec.replace) {
+        if let Some(other) = there.filter(|_| !registration.replace) {
             let doing = format!("publishing the image {} to {}", image.id, self.region);
             let id = other.image_id().unwrap_or_default();
             let why = format!(
                 "the name '{}' is taken there by {id}, which has other content or is encrypted otherwise",
-                spec.name
+                registration.name
             );
             return Err(BadInput::new(doing, why, "choose another with --name, or take it over with --force").into());
         }
@@ -94,22 +97,16 @@ impl Aws {
             Some(snapshot) => snapshot,
             None => self.upload(&Source::of(from, image)?, from, spec, &encryption).await?,
         };
-        narrate::step(&format!("Registering the image '{}' of {snapshot}...", spec.name));
-        let id = ami::register(&self.ec2, &described(image, spec, &snapshot)?, spec.replace).await?;
-        self.keep(&snapshot).await?;
+        narrate::step(&format!("Registering the image '{}' of {snapshot}...", registration.name));
+        let id = ami::register(&self.ec2, &described(image, registration, &snapshot)?, registration.replace).await?;
+        self.publish_image(&id, registration).await?;
+        self.end_lease(&[snapshot]).await?;
         Ok(self.published(&id, false))
     }
 
     fn published(&self, id: &str, unchanged: bool) -> Published {
         let identity = Identity::new(IdentityKind::AwsImage, id);
         Published { identity, place: format!("aws {}", self.region), unchanged }
-    }
-
-    /// Takes the lease from a snapshot: an image rests on it.
-    async fn keep(&self, snapshot: &str) -> Result<()> {
-        let lease = Tag::builder().key(snapshot::EXPIRES).build();
-        let kept = self.ec2.delete_tags().resources(snapshot).tags(lease).send().await;
-        kept.doing("ec2:DeleteTags", || format!("taking the lease from {snapshot}")).map(drop)
     }
 
     /// Tags an image with the verdict that it has earned since it was published.
@@ -125,17 +122,14 @@ impl Aws {
 }
 
 /// What the image is registered as.
-fn described(image: &RegisteredImage, spec: &PublishSpec, snapshot: &str) -> Result<Ami> {
-    // What is built here runs here.
-    let architecture = match std::env::consts::ARCH {
-        "aarch64" => ArchitectureValues::Arm64,
-        _ => ArchitectureValues::X8664,
-    };
+fn described(image: &RegisteredImage, registration: &Registration, snapshot: &str) -> Result<Ami> {
     let gib = i32::try_from(gib_of(image)).context("the size of a volume")?;
-    let mut tags = spec.tags.clone();
-    tags.insert(DIGEST.to_owned(), image.digest.value.clone());
-    tags.extend(earned(image).map(|earned| (EARNED.to_owned(), earned)));
-    Ok(Ami { tags, ..Ami::of_disk(&spec.name, snapshot, gib, architecture) })
+    let ami = Ami::of_disk(&registration.name, snapshot, gib, architecture()?);
+    let mut ami = Ami { virtualization_type: image.virtualization_type.clone(), ..ami };
+    ami.tags.clone_from(&registration.tags);
+    ami.tags.insert(DIGEST.to_owned(), image.digest.value.clone());
+    ami.tags.extend(earned(image).map(|earned| (EARNED.to_owned(), earned)));
+    Ok(rooted(with(ami, &registration.publication)?, snapshot, gib, None))
 }
 
 /// The verdict that the image has earned here, as a tag.

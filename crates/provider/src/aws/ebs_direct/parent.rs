@@ -29,7 +29,7 @@ impl Aws {
         from: &Local,
         encryption: &Encryption,
     ) -> Result<Option<Parent>> {
-        let published = self.snapshots(vec![tags::filter("tag-key", [DIGEST])]).await?;
+        let published = self.snapshots_with([tags::filter("tag-key", [DIGEST])]).await?;
         let images = from.list().await?;
         let alone = Below { parent: None, encrypted: encryption.encrypted };
         let mut best = (source.content.unlike(&alone, source.blocks()).len(), None);

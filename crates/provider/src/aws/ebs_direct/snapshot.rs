@@ -1,15 +1,13 @@
 //! A snapshot from start to completion.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use aws_sdk_ebs::types::{ChecksumAggregationMethod, ChecksumAlgorithm, Tag};
-use aws_sdk_ec2::types::{Filter, Snapshot, SnapshotState};
+use aws_sdk_ec2::types::{Snapshot, SnapshotState};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use cli::{interrupt, narrate};
-use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::blocks::Below;
@@ -17,20 +15,16 @@ use super::journal::{Journal, Request};
 use super::parent::{Parent, holds};
 use super::put::Puts;
 use super::{DIGEST, Source};
-use crate::aws::failure::{Explain, is_not_found};
-use crate::aws::{Aws, tags, wait};
+use crate::aws::Aws;
+use crate::aws::failure::Explain;
+use crate::aws::lease::{self, EXPIRES};
+use crate::aws::publication::snapshot_tags;
+use crate::aws::tags::{self, Tags};
 use crate::local::Local;
-use crate::{Images, PublishSpec, RegisteredImage};
+use crate::{Images, PublishSpec, RegisteredImage, Registration};
 
-/// When what has it may be deleted.
-pub(super) const EXPIRES: &str = "kiln:expires";
 /// What is being uploaded over which parent, as a digest: a later run finds the snapshot by it.
 const UPLOAD: &str = "kiln:upload";
-/// For how long a snapshot waits for the run that goes on. AWS cancels it after as much time without a block; it lets
-/// us choose between 10 minutes and 3 days (EBS API reference, StartSnapshot, `Timeout`).
-const LEASE: Duration = Duration::from_secs(24 * 3600);
-/// How long AWS may take to seal a snapshot. Some GiB take minutes.
-const SEALED: Duration = Duration::from_secs(3600);
 /// How long an answer to CompleteSnapshot is believed to have been lost.
 const LOST: Duration = Duration::from_secs(60);
 
@@ -76,7 +70,7 @@ impl Aws {
         image: &RegisteredImage,
         encryption: &Encryption,
     ) -> Result<Vec<String>> {
-        let found = self.snapshots(vec![tags::filter(format!("tag:{DIGEST}"), [&image.digest.value])]).await?;
+        let found = self.snapshots_with([tags::filter(format!("tag:{DIGEST}"), [&image.digest.value])]).await?;
         let fits = |snapshot: &Snapshot| {
             snapshot.state() == Some(&SnapshotState::Completed)
                 && holds(snapshot, image)
@@ -100,7 +94,7 @@ impl Aws {
         let begun = match self.pending(&key).await? {
             Some(begun) => self.prolong(begun).await?,
             None => {
-                let request = journal.request(snapshot_tags(source, spec, &key))?;
+                let request = journal.request(upload_tags(source, &spec.registration, &key))?;
                 self.start(source, parent.as_ref(), encryption, request).await?
             }
         };
@@ -114,15 +108,15 @@ impl Aws {
         let mut progress = journal.progress(&begun.id)?;
         let puts = Puts { ebs: &self.ebs, snapshot: &begun.id, source, since: Instant::now() };
         if let Err(error) = puts.all(&blocks, &mut progress).await {
-            let until = Timestamp::now() + SignedDuration::try_from(LEASE)?;
-            let kept = format!("{} waits until {until:.0} for a run that goes on from here", begun.id);
+            let until = lease::ending(lease::AT_WORK);
+            let kept = format!("{} waits until {until} for a run that goes on from here", begun.id);
             return Err(if interrupt::requested() { error.context(kept) } else { error });
         }
         if !progress.is_complete {
             self.complete(source, &blocks, &begun.id).await?;
             progress.complete()?;
         }
-        self.sealed(&begun.id, SEALED).await?;
+        self.completed(&begun.id).await?;
         journal.remove()?;
         Ok(begun.id)
     }
@@ -142,8 +136,8 @@ impl Aws {
 
     /// The snapshot that an earlier run has begun and not completed.
     async fn pending(&self, key: &str) -> Result<Option<Begun>> {
-        let wanted = vec![tags::filter(format!("tag:{UPLOAD}"), [key]), tags::filter("status", ["pending"])];
-        let found = self.snapshots(wanted).await?;
+        let wanted = [tags::filter(format!("tag:{UPLOAD}"), [key]), tags::filter("status", ["pending"])];
+        let found = self.snapshots_with(wanted).await?;
         Ok(found.first().and_then(|snapshot| {
             let encrypted = snapshot.encrypted().unwrap_or(false);
             Some(Begun { id: snapshot.snapshot_id()?.to_owned(), encrypted })
@@ -153,7 +147,7 @@ impl Aws {
     /// Renews the lease of a snapshot that is gone on with.
     async fn prolong(&self, begun: Begun) -> Result<Begun> {
         narrate::detail(&format!("going on with {}, which an earlier run has begun", begun.id));
-        let lease = tags::list(&BTreeMap::from([(EXPIRES.to_owned(), expiry())]));
+        let lease = tags::list(&[(EXPIRES.to_owned(), lease::ending(lease::AT_WORK))].into());
         let renewed = self.ec2.create_tags().resources(&begun.id).set_tags(Some(lease)).send().await;
         renewed.doing("ec2:CreateTags", || format!("renewing the lease of {}", begun.id))?;
         Ok(begun)
@@ -177,7 +171,8 @@ impl Aws {
             .set_kms_key_arn(encryption.key.clone().filter(|_| explicit))
             .description(format!("{} ({})", source.image.name, source.image.id))
             .client_token(request.token)
-            .timeout(i32::try_from(LEASE.as_secs() / 60)?)
+            // In minutes, at most 3 days: AWS cancels what gets no block for that long.
+            .timeout(i32::try_from(lease::AT_WORK.as_mins())?)
             .set_tags(Some(request.tags.into_iter().map(tag).collect()))
             .send()
             .await;
@@ -200,47 +195,18 @@ impl Aws {
             .await;
         match completed.doing("ebs:CompleteSnapshot", || format!("completing {snapshot}")) {
             Ok(_) => Ok(()),
-            Err(error) => self.sealed(snapshot, LOST).await.map_err(|_| error),
+            Err(error) => match tokio::time::timeout(LOST, self.completed(snapshot)).await {
+                Ok(Ok(_)) => Ok(()),
+                _ => Err(error),
+            },
         }
     }
-
-    /// Waits until the snapshot is complete.
-    async fn sealed(&self, snapshot: &str, patience: Duration) -> Result<()> {
-        wait::until(&format!("the snapshot {snapshot} to be complete"), patience, async || {
-            let asked = match self.ec2.describe_snapshots().snapshot_ids(snapshot).send().await {
-                Err(error) if is_not_found(&error) => return Ok(None),
-                asked => asked.doing("ec2:DescribeSnapshots", || format!("looking at {snapshot}"))?,
-            };
-            match asked.snapshots().first().and_then(Snapshot::state) {
-                Some(SnapshotState::Completed) => Ok(Some(())),
-                Some(SnapshotState::Error) => {
-                    let why = asked.snapshots()[0].state_message().unwrap_or("AWS gives no reason");
-                    bail!("the snapshot {snapshot} failed: {why}; run again, which makes another")
-                }
-                _ => Ok(None),
-            }
-        })
-        .await
-    }
-
-    /// Our own snapshots that fit.
-    pub(super) async fn snapshots(&self, filters: Vec<Filter>) -> Result<Vec<Snapshot>> {
-        let pages = self.ec2.describe_snapshots().owner_ids("self").set_filters(Some(filters)).into_paginator();
-        let found = pages.items().send().collect::<Result<Vec<_>, _>>().await;
-        found.doing("ec2:DescribeSnapshots", || "looking for snapshots".to_owned())
-    }
 }
 
-fn snapshot_tags(source: &Source, spec: &PublishSpec, key: &str) -> BTreeMap<String, String> {
-    let mut tags = spec.tags.clone();
+fn upload_tags(source: &Source, registration: &Registration, key: &str) -> Tags {
+    let mut tags = snapshot_tags(registration);
     tags.insert(DIGEST.to_owned(), source.image.digest.value.clone());
     tags.insert(UPLOAD.to_owned(), key.to_owned());
-    tags.insert(EXPIRES.to_owned(), expiry());
+    tags.insert(EXPIRES.to_owned(), lease::ending(lease::AT_WORK));
     tags
-}
-
-/// The end of a lease that begins now.
-fn expiry() -> String {
-    let lease = SignedDuration::try_from(LEASE).unwrap_or_default();
-    format!("{:.0}", Timestamp::now() + lease)
 }
