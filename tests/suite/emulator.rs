@@ -100,7 +100,6 @@ impl Drop for Emulator {
     }
 }
 
-/// The Python that has moto and boto3.
 fn python() -> PathBuf {
     let server = std::env::var_os("KILN_MOTO").expect("KILN_MOTO names moto's server: run `cargo xtask test`");
     Path::new(&server).with_file_name("python")

@@ -1,7 +1,8 @@
 //! What a run writes down of an upload, so that one after it goes on where it was killed.
 //!
-//! In the cache, `uploads/KEY/`: `request.json` is what StartSnapshot is asked, written before it is, and `SNAPSHOT`
-//! has a line for each block that the snapshot has. To lose them costs time and nothing else.
+//! In the cache, `uploads/REGION-DIGEST/`: `KEY.json` is what StartSnapshot is asked for the upload with this key,
+//! written before it is, and `SNAPSHOT` has a line for each block that the snapshot has. To lose them costs time and
+//! nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -32,18 +33,18 @@ pub(super) struct Request {
     pub begun: Timestamp,
 }
 
-/// Where an upload is written down.
+/// Where the uploads of one content to one region are written down.
 pub(super) struct Journal(PathBuf);
 
 impl Journal {
-    /// That of the upload `key`, in the directory `cache`.
-    pub fn of(cache: &Path, key: &str) -> Self {
-        Self(cache.join("uploads").join(key))
+    /// That of the content with this digest, in the directory `cache`.
+    pub fn of(cache: &Path, region: &str, digest: &str) -> Self {
+        Self(cache.join("uploads").join(format!("{region}-{digest}")))
     }
 
     /// The request that a killed run may have made a moment ago, or else a new one with these tags.
-    pub fn request(&self, tags: BTreeMap<String, String>) -> Result<Request> {
-        let path = self.0.join("request.json");
+    pub fn request(&self, key: &str, tags: BTreeMap<String, String>) -> Result<Request> {
+        let path = self.0.join(format!("{key}.json"));
         let doing = || format!("writing {}", path.display());
         let now = Timestamp::now();
         let last: Option<Request> = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
@@ -51,7 +52,7 @@ impl Journal {
         if let Some(last) = last.filter(|last| now.duration_since(last.begun).abs() < known) {
             return Ok(last);
         }
-        let token = hex::encode(Sha256::digest(format!("{} {now}", self.0.display())));
+        let token = hex::encode(Sha256::digest(format!("{key} {now}")));
         let request = Request { token, tags, begun: now };
         fs::create_dir_all(&self.0).with_context(doing)?;
         let mut temporary = tempfile::NamedTempFile::new_in(&self.0).with_context(doing)?;
@@ -83,9 +84,14 @@ impl Journal {
         })
     }
 
-    /// Forgets the upload, which is done or has to begin anew.
+    /// Forgets the uploads: the image is published.
     pub fn remove(self) -> Result<()> {
-        fs::remove_dir_all(&self.0).with_context(|| format!("removing {}", self.0.display()))
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", self.0.display()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -134,7 +140,7 @@ mod tests {
     #[test]
     fn what_was_put_is_known_to_the_next_run_and_a_line_that_was_cut_off_is_not() {
         let cache = tempfile::tempdir().unwrap();
-        let journal = Journal::of(cache.path(), "key");
+        let journal = Journal::of(cache.path(), "us-east-1", "digest");
         let mut first = journal.progress("snap-1").unwrap();
         [3, 12].into_iter().for_each(|block| first.add(block).unwrap());
         first.file.write_all(b"34").unwrap();
@@ -152,15 +158,15 @@ mod tests {
     #[test]
     fn a_request_is_made_again_as_it_was_while_aws_may_not_know_its_snapshot_yet() {
         let cache = tempfile::tempdir().unwrap();
-        let journal = Journal::of(cache.path(), "key");
+        let journal = Journal::of(cache.path(), "us-east-1", "digest");
         let tags = |expires: &str| BTreeMap::from([("kiln:expires".to_owned(), expires.to_owned())]);
-        let first = journal.request(tags("1")).unwrap();
+        let first = journal.request("key", tags("1")).unwrap();
         assert!(first.token.len() <= 64, "AWS's limit");
-        assert_eq!(journal.request(tags("2")).unwrap(), first);
+        assert_eq!(journal.request("key", tags("2")).unwrap(), first);
 
         let old = Request { begun: first.begun - SignedDuration::from_secs(121), ..first.clone() };
-        fs::write(journal.0.join("request.json"), serde_json::to_vec(&old).unwrap()).unwrap();
-        let later = journal.request(tags("3")).unwrap();
+        fs::write(journal.0.join("key.json"), serde_json::to_vec(&old).unwrap()).unwrap();
+        let later = journal.request("key", tags("3")).unwrap();
         assert_ne!(later.token, first.token);
         assert_eq!(later.tags, tags("3"));
     }

@@ -23,8 +23,9 @@ use super::failure::Explain;
 use super::registration::{architecture, rooted, with};
 use super::{Aws, tags};
 use crate::local::{BLOCK, Local};
-use crate::{PublishSpec, Published, RegisteredImage, Registration};
+use crate::{Images, PublishSpec, Published, RegisteredImage, Registration};
 use blocks::Content;
+use journal::Journal;
 
 /// Digest of the content: of an image, and of the snapshot that it is of.
 const DIGEST: &str = "kiln:digest";
@@ -68,6 +69,7 @@ impl Aws {
     pub async fn publish(&self, from: &Local, image: &RegisteredImage, spec: &PublishSpec) -> Result<Published> {
         let lock = format!("publish-{}-{}", self.region, image.digest.value);
         let _lock = from.lock(&lock, &format!("the publication of {} to {}", image.id, self.region))?;
+        let journal = Journal::of(&from.cache(), &self.region, &image.digest.value);
         let encryption = self.encryption(spec).await?;
         let complete = self.complete_snapshots_of(image, &encryption).await?;
         let registration = &spec.registration;
@@ -82,6 +84,7 @@ impl Aws {
             self.tell_earned(there, image).await?;
             self.publish_image(id, registration).await?;
             self.end_lease(std::slice::from_ref(snapshot)).await?;
+            journal.remove()?;
             return Ok(self.published(id, true));
         }
         if let Some(other) = there.filter(|_| !registration.replace) {
@@ -95,12 +98,13 @@ impl Aws {
         }
         let snapshot = match complete.into_iter().next() {
             Some(snapshot) => snapshot,
-            None => self.upload(&Source::of(from, image)?, from, spec, &encryption).await?,
+            None => self.upload(&Source::of(from, image)?, from, spec, &encryption, &journal).await?,
         };
         narrate::step(&format!("Registering the image '{}' of {snapshot}...", registration.name));
         let id = ami::register(&self.ec2, &described(image, registration, &snapshot)?, registration.replace).await?;
         self.publish_image(&id, registration).await?;
         self.end_lease(&[snapshot]).await?;
+        journal.remove()?;
         Ok(self.published(&id, false))
     }
 

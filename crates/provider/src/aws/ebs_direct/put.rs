@@ -24,8 +24,8 @@ use crate::aws::failure::{Explain, is_not_found, is_throttle};
 
 /// After this long without a single block taken, throttling is a failure.
 const STALLED: Duration = Duration::from_secs(600);
-/// How often one block is sent while the network or AWS itself fails.
-const TRIES: u32 = 10;
+/// After this long without a single block taken, so is a network or an AWS that fails.
+const BROKEN: Duration = Duration::from_secs(120);
 /// How long one put may take: 512 KiB at a slow uplink that others share.
 const ONE_PUT: Duration = Duration::from_secs(120);
 /// How soon an interrupt, or the end of a pause, is noticed.
@@ -45,7 +45,6 @@ pub(super) struct Puts<'a> {
 /// A block that is to be put.
 struct Block {
     index: usize,
-    tries: u32,
     /// Of the window that it was sent in.
     generation: u32,
 }
@@ -62,7 +61,7 @@ impl Puts<'_> {
     ///
     /// The SDK does not retry here: it would do so for each block by itself, where a throttle concerns all of them.
     pub async fn all(&self, wanted: &[usize], progress: &mut Progress) -> Result<()> {
-        let block = |index: &usize| Block { index: *index, tries: 0, generation: 0 };
+        let block = |index: &usize| Block { index: *index, generation: 0 };
         let mut waiting: VecDeque<_> = wanted.iter().filter(|index| !progress.has(**index)).map(block).collect();
         let mut window = Window::new();
         let mut under_way = FuturesUnordered::new();
@@ -92,35 +91,35 @@ impl Puts<'_> {
                 }
                 Outcome::Refused(error) => {
                     window.refused(block.generation);
-                    let Some(tries) = self.tries_after(&error, block.tries, last_accepted) else {
+                    if !self.is_passing(&error, last_accepted) {
                         let what = || format!("putting block {} into {}", block.index, self.snapshot);
                         return Err(*error).doing("ebs:PutSnapshotBlock", what);
-                    };
-                    waiting.push_front(Block { tries, ..block });
+                    }
+                    waiting.push_front(block);
                 }
             }
         }
         Ok(())
     }
 
-    /// How many tries a block has had after this refusal; `None` if there is to be no other.
-    fn tries_after(&self, error: &SdkError<PutSnapshotBlockError>, tries: u32, last_accepted: Instant) -> Option<u32> {
+    /// Whether a block that was refused is to be put again.
+    fn is_passing(&self, error: &SdkError<PutSnapshotBlockError>, last_accepted: Instant) -> bool {
         if is_throttle(error) {
-            return (last_accepted.elapsed() < STALLED).then_some(tries);
+            return last_accepted.elapsed() < STALLED;
         }
         if is_not_found(error) {
-            return (self.since.elapsed() < KNOWN_AFTER).then_some(tries);
+            return self.since.elapsed() < KNOWN_AFTER;
         }
-        let passing = match error {
+        let fault = match error {
             SdkError::ConstructionFailure(_) => false,
             SdkError::ServiceError(refusal) => {
-                // An earlier try whose answer was lost may still be at it.
+                // An earlier put whose answer was lost may still be at it.
                 let conflict = error.as_service_error().is_some_and(is_conflict);
                 refusal.raw().status().is_server_error() || conflict
             }
             _ => true,
         };
-        (passing && tries + 1 < TRIES).then_some(tries + 1)
+        fault && last_accepted.elapsed() < BROKEN
     }
 
     async fn put(&self, block: Block, percent: i32) -> Result<(Block, Outcome)> {

@@ -21,7 +21,7 @@ use crate::aws::lease::{self, EXPIRES};
 use crate::aws::publication::snapshot_tags;
 use crate::aws::tags::{self, Tags};
 use crate::local::Local;
-use crate::{Images, PublishSpec, RegisteredImage, Registration};
+use crate::{PublishSpec, RegisteredImage, Registration};
 
 /// What is being uploaded over which parent, as a digest: a later run finds the snapshot by it.
 const UPLOAD: &str = "kiln:upload";
@@ -87,14 +87,14 @@ impl Aws {
         from: &Local,
         spec: &PublishSpec,
         encryption: &Encryption,
+        journal: &Journal,
     ) -> Result<String> {
         let parent = self.parent(source, from, encryption).await?;
         let key = self.key(source, parent.as_ref(), encryption);
-        let journal = Journal::of(&from.cache(), &key);
         let begun = match self.pending(&key).await? {
             Some(begun) => self.prolong(begun).await?,
             None => {
-                let request = journal.request(upload_tags(source, &spec.registration, &key))?;
+                let request = journal.request(&key, upload_tags(source, &spec.registration, &key))?;
                 self.start(source, parent.as_ref(), encryption, request).await?
             }
         };
@@ -117,7 +117,6 @@ impl Aws {
             progress.complete()?;
         }
         self.completed(&begun.id).await?;
-        journal.remove()?;
         Ok(begun.id)
     }
 

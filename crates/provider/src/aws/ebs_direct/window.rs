@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 const FIRST: f64 = 16.0;
 /// At most: at 512 KiB each, 32 MiB of memory. More would only reach AWS's 1,000 puts a second sooner.
 const MOST: f64 = 64.0;
-/// The first pause after a refusal, and the longest after many.
+/// The first pause after a refusal, and the longest after many: AWS counts by the second.
 const PAUSE: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// One more at a time while all goes well, half as many when there were too many: as TCP finds its window.
 pub(super) struct Window {
