@@ -7,7 +7,9 @@ moto answers every call. What is added in front of it:
 * what EC2 keeps and refuses where moto does not, see `images`;
 * DetachVolume without an InstanceId, which EC2 allows and moto does not;
 * the disks, see `disks`;
-* what a test says of calls to come, see `script`: POST /_script adds a rule, GET /_calls is all calls so far.
+* what EBS's direct API checks and remembers, see `ebs_direct`;
+* what a test says of calls to come, see `script`: POST /_script adds a rule, POST /_forget removes all of them, GET
+  /_calls is all calls so far.
 
 Usage: python tests/emulator DIRECTORY [DISK]. Volumes are kept in DIRECTORY; with DISK there is an image
 `source_ami` that has this disk, and an instance. Prints one line of JSON, {"endpoint", "source_ami", "instance"},
@@ -24,8 +26,9 @@ import urllib.parse
 from io import BytesIO
 
 from disks import Disks
+from ebs_direct import EbsDirect
 from images import Strict, keep
-from script import Script, name_of, refusal
+from script import Script, name_of, parameters_of, refusal
 
 REGION = "us-east-1"
 SOURCE_AMI = "ami-0123456789abcdef0"
@@ -57,17 +60,22 @@ class Gateway:
         if path == "/_script":
             self.script.add(json.loads(body))
             return answer(start_response, "200 OK", "application/json", "{}")
+        if path == "/_forget":
+            self.script.rules.clear()
+            return answer(start_response, "200 OK", "application/json", "{}")
         if path == "/_calls":
             return answer(start_response, "200 OK", "application/json", json.dumps(self.script.calls))
         form = "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", "")
         call = dict(urllib.parse.parse_qsl(body.decode())) if form else {}
-        rule = self.script.next(name_of(environ, call), call)
+        rule = self.script.next(
+            name_of(environ, call), call or parameters_of(environ, body), environ.get("HTTP_AMZ_SDK_INVOCATION_ID")
+        )
         if rule and rule["do"] == "answer":
             return answer(start_response, f"{rule.get('status', 200)} Scripted", "text/xml", rule["body"])
         if rule and rule["do"] in ("refuse", "throttle"):
             return answer(start_response, f"{rule.get('status', 400)} Refused", *refusal(environ, rule))
         if rule and rule["do"] == "stall":
-            never()
+            wait_for_end_of(environ)
         region = region_of(environ)
         refused = self.strict.refusal(region, call)
         if refused:
@@ -77,12 +85,12 @@ class Gateway:
         answered = [known.encode()] if known else self.ask(environ, start_response, call, body)
         if known:
             start_response("200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(answered[0])))])
-        if rule and rule["do"] == "lose":
+        if rule and rule["do"] == "hang":
+            wait_for_end_of(environ)
+        if rule and rule["do"] in ("lose", "hang"):
             # The server would keep the connection for the next call.
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError("scripted")
-        if rule and rule["do"] == "hang":
-            never()
         return answered
 
     def ask(self, environ, start_response, call, body):
@@ -113,9 +121,9 @@ def answer(start_response, status, content_type, body, headers=()):
     return [body]
 
 
-def never():
-    """Keeps a client waiting until it is gone, or we are."""
-    threading.Event().wait()
+def wait_for_end_of(environ):
+    """Nothing more is sent, so this ends with the client."""
+    environ["werkzeug.socket"].recv(1)
 
 
 def region_of(environ):
@@ -143,10 +151,15 @@ def start_moto(directory, disks, disk):
     # moto reads these when it is imported.
     os.environ["MOTO_AMIS_PATH"] = str(images)
     from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.ebs.models import ebs_backends
     from moto.ec2.models import ec2_backends
     from moto.server import DomainDispatcherApplication, create_backend_app
 
-    application = DomainDispatcherApplication(create_backend_app)
+    application = EbsDirect(
+        DomainDispatcherApplication(create_backend_app),
+        lambda region: ebs_backends[DEFAULT_ACCOUNT_ID][region].snapshots,
+        lambda region: ec2_backends[DEFAULT_ACCOUNT_ID][region].snapshots,
+    )
     ec2 = ec2_backends[DEFAULT_ACCOUNT_ID][REGION]
     zone = {"placement": REGION + "a", "is_instance_type_default": True}
     machine = ec2.run_instances(SOURCE_AMI, 1, b"", [], **zone).instances[0]

@@ -3,12 +3,19 @@
 A rule is a JSON object:
 
 * "call": a pattern (fnmatch) of calls by name, see `name_of`;
+* "only": "changes": reads (Describe, Get, List) are no such calls;
 * "with": a parameter that they must have, such as `VolumeId.1`;
-* "skip": how many of these calls pass before it holds, 0 if not given;
-* "times": for how many calls it holds, 1 if not given; with "each": true, for how many of each name;
-* "do": "throttle" (refused, not carried out), "lose" (carried out, and then the connection ends without an
-  answer), "refuse" (with "status", "code" and "message"), "answer" (with "status" and "body", not carried out), "hang"
-  (carried out, and no answer comes) or "stall" (not carried out, and no answer comes).
+* "after": how many such calls it lets pass first;
+* "times": for how many calls it holds, 1 if not given;
+* "each": it holds for the first attempt of every such call, whatever "times" says, and for no further one;
+* "do": one of
+  * "throttle": refused, not carried out;
+  * "refuse": the same, with "status", "code" and "message";
+  * "answer": answered with "status" and "body", not carried out;
+  * "replace": carried out, and what is "old" in the answer is "new";
+  * "lose": carried out, and then the connection ends without an answer;
+  * "hang": carried out, and then the client waits for the answer as long as it lives;
+  * "stall": it waits the same way, and nothing was carried out.
 
 Rules are asked in the order in which they came; the first that fits and is not used up decides.
 """
@@ -16,6 +23,7 @@ Rules are asked in the order in which they came; the first that fits and is not 
 import collections
 import fnmatch
 import json
+import re
 import threading
 import urllib.parse
 from xml.sax.saxutils import escape
@@ -24,11 +32,7 @@ THROTTLED = {"status": 400, "code": "ThrottlingException", "message": "Rate exce
 
 
 def name_of(environ, call):
-    """A call's name: `ec2:RunInstances` where the protocol has actions, else `s3:PUT /bucket/key`.
-
-    What begins an upload in parts is `s3:POST /bucket/key?uploads`; what sends, completes or aborts one ends in
-    `?uploadId`.
-    """
+    """A call's name: `ec2:RunInstances` where the protocol has actions, else `s3:PUT /bucket/key`."""
     scope = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].split("/")
     service = scope[3] if len(scope) > 3 else "unsigned"
     target = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
@@ -36,6 +40,18 @@ def name_of(environ, call):
     query = urllib.parse.parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
     upload = next((f"?{name}" for name in ("uploads", "uploadId") if name in query), "")
     return f"{service}:{action or environ['REQUEST_METHOD'] + ' ' + environ['PATH_INFO'] + upload}"
+
+
+def parameters_of(environ, body):
+    """The parameters of a call without a form: its query, its `x-amz-` headers (in lower case) and its JSON."""
+    parameters = dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", "")))
+    for name, value in environ.items():
+        header = name.removeprefix("HTTP_").lower().replace("_", "-")
+        if name.startswith("HTTP_X_AMZ_") and header not in ("x-amz-date", "x-amz-security-token"):
+            parameters[header] = value
+    if "json" in environ.get("CONTENT_TYPE", "") and body:
+        parameters.update(json.loads(body))
+    return parameters
 
 
 def refusal(environ, rule):
@@ -55,30 +71,49 @@ def refusal(environ, rule):
     return "text/xml", body
 
 
+def is_change(name):
+    """Whether a call changes something, as its name has it: `ec2:RunInstances`, or `s3:PUT /bucket/key`."""
+    return not re.match(r"[^:]*:(Describe|Get|List|GET |HEAD )", name)
+
+
 class Script:
     """The rules, and a record of all calls."""
 
     def __init__(self):
         self.rules = collections.deque()
         self.calls = []
+        self.attempted = set()
         self.lock = threading.Lock()
 
     def add(self, rule):
         with self.lock:
-            self.rules.append({"times": 1, "skip": 0, **rule, "used": collections.Counter()})
+            self.rules.append({"times": 1, **rule})
 
-    def next(self, name, call):
-        """Notes the call down and returns the rule that decides over it, if there is one."""
+    def next(self, name, call, invocation=None):
+        """Notes the call down and returns the rule that decides over it, if there is one.
+
+        All attempts at a call have the same `invocation`.
+        """
         with self.lock:
             self.calls.append({"call": name, "parameters": call})
+            is_first = invocation not in self.attempted
+            self.attempted.add(invocation)
             for rule in self.rules:
-                if not fnmatch.fnmatchcase(name, rule["call"]) or ("with" in rule and rule["with"] not in call):
-                    continue
-                if rule["skip"] > 0:
-                    rule["skip"] -= 1
-                    continue
-                count = name if rule.get("each") else ""
-                if rule["used"][count] < rule["times"]:
-                    rule["used"][count] += 1
+                if self.holds(rule, name, call, is_first):
+                    self.calls[-1]["rule"] = rule["do"]
                     return {**THROTTLED, **rule} if rule["do"] == "throttle" else rule
         return None
+
+    def holds(self, rule, name, call, is_first):
+        """Whether the rule decides over this call; counts it."""
+        fits = fnmatch.fnmatchcase(name, rule["call"]) and (rule.get("only") != "changes" or is_change(name))
+        fits = fits and ("with" not in rule or rule["with"] in call)
+        if fits and rule.get("after", 0) > 0:
+            rule["after"] -= 1
+            return False
+        if "each" in rule:
+            return fits and is_first
+        if not fits or rule["times"] <= 0:
+            return False
+        rule["times"] -= 1
+        return True

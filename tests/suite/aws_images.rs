@@ -264,7 +264,7 @@ fn a_snapshot_that_is_killed_anywhere_is_taken_up() {
     for before in [true, false] {
         for call in 0.. {
             let done = emulator.calls().len();
-            emulator.script(&json!({ "call": "ec2:*", "skip": call, "do": if before { "stall" } else { "hang" } }));
+            emulator.script(&json!({ "call": "ec2:*", "after": call, "do": if before { "stall" } else { "hang" } }));
             let mut child = rig.spawn("imager", &["snapshot"]);
             let reached = wait_for("the call, or the end", || {
                 let ended = child.try_wait().unwrap().is_some();
@@ -322,7 +322,7 @@ fn a_name_is_taken_over_when_nothing_else_is_wrong() {
     assert!(refused.stderr.contains("the image name 'image-b' is taken by ami-"), "{}", refused.stderr);
 
     // EC2 refuses the new one for its name, and then for another reason: the old one is registered again.
-    let reason = json!({ "call": "ec2:RegisterImage", "skip": 1, "do": "refuse", "code": "InvalidParameterValue", "message": "no" });
+    let reason = json!({ "call": "ec2:RegisterImage", "after": 1, "do": "refuse", "code": "InvalidParameterValue", "message": "no" });
     emulator.script(&reason);
     let failed = build(&rig, &second, &["-force"]);
     assert_eq!(failed.code, Some(3), "{}", failed.stderr);
@@ -382,7 +382,7 @@ fn what_is_not_known_yet_is_waited_for() {
         // The first look at an image is at the source, and that for its volume the second.
         let skip = if call == "DescribeImages" { 3 } else { 0 };
         let mut rule =
-            json!({ "call": format!("ec2:{call}"), "skip": skip, "do": "refuse", "code": code, "message": "not yet" });
+            json!({ "call": format!("ec2:{call}"), "after": skip, "do": "refuse", "code": code, "message": "not yet" });
         if let Some(with) = with {
             rule["with"] = with.into();
         }

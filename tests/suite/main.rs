@@ -6,6 +6,7 @@
 mod accelerated;
 mod ansible_image;
 mod aws_images;
+mod aws_publish;
 mod aws_store;
 mod aws_tester;
 mod bad_templates;

@@ -57,8 +57,13 @@ impl Rig {
 
     /// From here on programs work on AWS, which is the emulator.
     pub fn on_aws(&mut self, emulator: &Emulator) {
-        self.environment = emulator.environment();
+        self.beside_aws(emulator);
         self.environment.push(("KILN_PROVIDER".to_owned(), "aws".to_owned()));
+    }
+
+    /// From here on programs find AWS, which is the emulator, when they are told to go there.
+    pub fn beside_aws(&mut self, emulator: &Emulator) {
+        self.environment = emulator.environment();
     }
 
     pub fn path(&self) -> &Path {

@@ -159,6 +159,36 @@ pub struct Image {
     pub name: String,
     /// Virtual size of its disk in bytes.
     pub size: u64,
+    /// Where else it is, by places such as `aws us-east-1`. Written by `imager publish`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub published: BTreeMap<String, PublishedImage>,
+}
+
+/// An image that was published at another provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PublishedImage {
+    /// Who wrote this entry, when, and from which image.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// The image there.
+    pub identity: Identity,
+    /// Its name there.
+    pub name: String,
+    /// The verdict that it had earned when it was published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earned: Option<Earned>,
+}
+
+/// A verdict, and where it was earned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Earned {
+    /// Whether every check passed.
+    pub passed: bool,
+    /// The provider that ran it.
+    pub at: String,
+    /// When the test ended.
+    #[schemars(with = "String")]
+    pub ended: Timestamp,
 }
 
 /// What testing an image found.

@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 
 pub use component::Component;
 pub use entry::{
-    Artifact, CheckOutcome, Deployment, Image, Isolation, LeftOverProcess, ProvisionedStep, Source, Stamp, TestedCheck,
-    Verdict, Volume,
+    Artifact, CheckOutcome, Deployment, Earned, Image, Isolation, LeftOverProcess, ProvisionedStep, PublishedImage,
+    Source, Stamp, TestedCheck, Verdict, Volume,
 };
 pub use file::{ReadError, create_or_read, read, update};
 pub use identity::{Identity, IdentityKind};

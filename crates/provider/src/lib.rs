@@ -18,6 +18,7 @@ mod instances;
 pub mod local;
 mod objects;
 pub mod origin;
+mod publish;
 mod store;
 
 use anyhow::Result;
@@ -31,6 +32,7 @@ pub use images::{
 };
 pub use instances::{Instance, InstanceState, Instances, LaunchSpec, Offer};
 pub use objects::{ObjectDigest, Objects};
+pub use publish::{PublishSpec, Published};
 pub use store::Store;
 
 /// The provider that the command line chose.

@@ -14,6 +14,7 @@ fn image() -> Image {
         digest: Identity::sha256("content"),
         name: "hello".to_owned(),
         size: 1,
+        published: std::collections::BTreeMap::new(),
     }
 }
 

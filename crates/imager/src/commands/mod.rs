@@ -9,6 +9,7 @@ mod images;
 mod inspect;
 mod layers;
 mod provision;
+mod publish;
 mod remove;
 mod snapshot;
 mod validate;
@@ -48,6 +49,8 @@ enum Command {
     Build(provision::Args),
     /// Say whether a template can be built.
     Validate(validate::Args),
+    /// Upload images of this machine to another provider.
+    Publish(publish::Args),
     /// List images.
     Images(images::Args),
     /// Show what changed between two images.
@@ -75,15 +78,17 @@ pub fn run() -> Result<ExitCode> {
         Some(WITHOUT_SYNC) => return become_without_sync(&words[1..]).map(|()| ExitCode::Done),
         _ => {}
     }
-    let Imager { command, provider } = Imager::parse_from(std::env::args_os().map(long_form));
+    let Imager { command, provider: opened } = Imager::parse_from(std::env::args_os().map(long_form));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let provider = runtime.block_on(provider::open(&provider))?;
-    if let Command::Base(args) = command {
-        return runtime.block_on(base::run(&provider, args));
+    let provider = runtime.block_on(provider::open(&opened))?;
+    match command {
+        Command::Base(args) => return runtime.block_on(base::run(&provider, args)),
+        Command::Publish(args) => return runtime.block_on(publish::run(&provider, &opened, &args)),
+        _ => {}
     }
     let done = runtime.block_on(async {
         provider::dispatch!(&provider, provider => match command {
-            Command::Base(_) => unreachable!("it is run above"),
+            Command::Base(_) | Command::Publish(_) => unreachable!("it is run above"),
             Command::Provision(args) => provision::run(provider, &args).await,
             Command::Snapshot(args) => snapshot::run(provider, &args).await,
             Command::Build(args) => build::run(provider, &args).await,

@@ -1,5 +1,6 @@
 //! `imager snapshot`
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -97,6 +98,7 @@ pub(crate) async fn take<P: Images>(
         digest: registered.digest.clone(),
         name: registered.name.clone(),
         size: registered.size,
+        published: BTreeMap::new(),
     };
     manifest::update(path, None, |manifest| drop(manifest.images.insert(builder.to_owned(), image)))?;
     Ok((registered, true))

@@ -39,6 +39,21 @@ pub(super) fn is_not_found<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -
     })
 }
 
+/// Whether AWS asks for fewer calls.
+pub(super) fn is_throttle<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    code(error).is_some_and(|code| THROTTLES.contains(&code))
+}
+
+/// The codes by which the services ask for fewer calls.
+const THROTTLES: [&str; 6] = [
+    "RequestLimitExceeded",
+    "RequestThrottledException",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+];
+
 fn explain<E, R>(call: &str, error: &SdkError<E, R>) -> (String, String)
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -78,7 +93,7 @@ fn remedy(call: &str, code: &str) -> String {
         "InvalidAMIName.Duplicate" => {
             "choose another ami_name (it may hold {{timestamp}}), or set force_deregister to true".to_owned()
         }
-        "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "SlowDown" | "TooManyRequestsException" => {
+        _ if THROTTLES.contains(&code) => {
             "AWS asks for fewer calls, and still did after all retries: run again later".to_owned()
         }
         _ if code.contains("LimitExceeded") || code.contains("QuotaExceeded") || code.starts_with("TooMany") => {

@@ -8,6 +8,7 @@ mod account;
 mod ami;
 mod console;
 mod devices;
+mod ebs_direct;
 mod failure;
 mod fleets;
 mod here;

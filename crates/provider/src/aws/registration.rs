@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use aws_sdk_ec2::types::{
     ArchitectureValues, BlockDeviceMapping, BootModeValues, EbsBlockDevice, Image, ImdsSupportValues, Snapshot, Tag,
+    VolumeType,
 };
 use manifest::{BlockDevice, Publication};
 
@@ -105,18 +106,8 @@ impl Aws {
         ami.name.clone_from(&registration.name);
         ami.tags.clone_from(&registration.tags);
         ami.virtualization_type.clone_from(&volume.virtualization_type);
-        let root = ami.root_device.clone();
-        let at = ami.devices.iter().position(|device| device.device_name() == Some(&root));
-        let ebs = at.and_then(|at| ami.devices.remove(at).ebs);
-        let mut ebs = ebs.unwrap_or_else(|| EbsBlockDevice::builder().build());
-        ebs.snapshot_id = Some(id.to_owned());
-        ebs.volume_size = ebs.volume_size.max(Some(size));
         // The volume is what its medium was to be.
-        ebs.volume_type = kind.or(ebs.volume_type);
-        (ebs.encrypted, ebs.kms_key_id) = (None, None);
-        ebs.delete_on_termination.get_or_insert(true);
-        ami.devices.insert(0, BlockDeviceMapping::builder().device_name(root).ebs(ebs).build());
-        Ok(ami)
+        Ok(rooted(ami, id, size, kind))
     }
 
     /// Has `imager gc` delete these snapshots from now on.
@@ -146,7 +137,23 @@ enum Known {
     Taken(Image),
 }
 
-fn with(mut ami: Ami, publication: &Publication) -> Result<Ami> {
+/// The same with this snapshot as its root, on a volume of at least this size.
+pub(super) fn rooted(mut ami: Ami, snapshot: &str, gib: i32, kind: Option<VolumeType>) -> Ami {
+    let root = ami.root_device.clone();
+    let at = ami.devices.iter().position(|device| device.device_name() == Some(&root));
+    let ebs = at.and_then(|at| ami.devices.remove(at).ebs);
+    let mut ebs = ebs.unwrap_or_else(|| EbsBlockDevice::builder().build());
+    ebs.snapshot_id = Some(snapshot.to_owned());
+    ebs.volume_size = ebs.volume_size.max(Some(gib));
+    ebs.volume_type = kind.or(ebs.volume_type);
+    (ebs.encrypted, ebs.kms_key_id) = (None, None);
+    ebs.delete_on_termination.get_or_insert(true);
+    ami.devices.insert(0, BlockDeviceMapping::builder().device_name(root).ebs(ebs).build());
+    ami
+}
+
+/// The same with what a template says otherwise.
+pub(super) fn with(mut ami: Ami, publication: &Publication) -> Result<Ami> {
     ami.description.clone_from(&publication.description);
     ami.ena = publication.ena.unwrap_or(ami.ena);
     ami.sriov = publication.sriov.unwrap_or(ami.sriov);
@@ -186,7 +193,7 @@ fn mapping(device: &BlockDevice) -> Result<BlockDeviceMapping> {
 }
 
 /// That of this machine: what was provisioned in a chroot runs on it.
-fn architecture() -> Result<ArchitectureValues> {
+pub(super) fn architecture() -> Result<ArchitectureValues> {
     match std::env::consts::ARCH {
         "x86_64" => Ok(ArchitectureValues::X8664),
         "aarch64" => Ok(ArchitectureValues::Arm64),

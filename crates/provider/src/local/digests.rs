@@ -17,7 +17,7 @@ use super::disk::data_ranges;
 
 /// Digests are taken block by block in the size of EBS snapshot blocks, so that a
 /// published image has the digest that it had here.
-const BLOCK: u64 = 512 * 1024;
+pub const BLOCK: u64 = 512 * 1024;
 /// Bytes of a SHA-256.
 const LENGTH: usize = 32;
 
@@ -84,6 +84,11 @@ impl BlockDigests {
     pub fn read(path: &Path) -> Option<Self> {
         let digests = fs::read(path).ok()?;
         digests.len().is_multiple_of(LENGTH).then_some(Self(digests))
+    }
+
+    /// The digest of each block.
+    pub fn blocks(&self) -> impl Iterator<Item = [u8; LENGTH]> {
+        self.0.as_chunks().0.iter().copied()
     }
 
     /// The bytes to write beside a disk.

@@ -148,7 +148,7 @@ pub fn data_ranges(file: &File, range: Range<u64>) -> io::Result<Vec<Range<u64>>
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const BLOCK: u64 = 512 * 1024;

@@ -40,6 +40,25 @@ impl Local {
         self.images_dir().join(id).join(DISK)
     }
 
+    /// The digests of the blocks of an image's disk. An error if it is not what was registered any more.
+    pub fn image_digests(&self, image: &RegisteredImage) -> Result<BlockDigests> {
+        let disk = self.image_disk(&image.id);
+        let stored = BlockDigests::read(&disk.with_file_name(DIGESTS));
+        if let Some(stored) = stored.filter(|stored| stored.whole() == image.digest) {
+            return Ok(stored);
+        }
+        let digests = BlockDigests::of(&disk, None)?;
+        let found = digests.whole();
+        ensure!(
+            found == image.digest,
+            "the disk {} is damaged: its digest is {found}, and {} was registered with {}; build the image again",
+            disk.display(),
+            image.id,
+            image.digest
+        );
+        Ok(digests)
+    }
+
     pub(super) fn read_image(&self, id: &str) -> Result<Option<RegisteredImage>> {
         read_json(&self.images_dir().join(id).join("image.json"))
     }

@@ -42,6 +42,9 @@ use cli::args::ProviderArgs;
 use cli::lock::{IfHeld, Lock};
 use cli::process::ProcessId;
 
+pub use digests::{BLOCK, BlockDigests};
+#[cfg(all(test, feature = "aws"))]
+pub(crate) use disk::tests::sparse as sparse_disk;
 pub use disk::{HVM, PARAVIRTUAL, root_range};
 pub use objects::Directory;
 

@@ -1,0 +1,144 @@
+//! `imager publish`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use cli::args::{ProviderArgs, ProviderName};
+use cli::{BadInput, ExitCode, narrate};
+use jiff::Timestamp;
+use manifest::{Earned, Identity, IdentityKind, Manifest, PublishedImage, Stamp};
+use provider::local::Local;
+use provider::{Images, Provider, PublishSpec, RegisteredImage, Registration, origin};
+
+/// Arguments of `imager publish`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Id, name or alias of an image; without one, the images of the manifest.
+    image: Option<String>,
+    /// The provider that it is published to.
+    #[arg(long, value_enum, value_name = "PROVIDER")]
+    to: ProviderName,
+    /// Only the images of these builders.
+    #[arg(long, value_name = "BUILDER", value_delimiter = ',', conflicts_with = "image")]
+    only: Vec<String>,
+    /// The name that it is to have there, if that is not its name here.
+    #[arg(long)]
+    name: Option<String>,
+    /// Take the name over from an image that has it.
+    #[arg(long)]
+    force: bool,
+    /// Encrypt it, with the account's default key.
+    #[arg(long)]
+    encrypt: bool,
+    /// Encrypt it, with this key.
+    #[arg(long, value_name = "ARN")]
+    kms_key: Option<String>,
+    /// The manifest that has the images, and in which it is recorded that they were published.
+    #[arg(long, value_name = "FILE", default_value = "manifest.json", env = "KILN_MANIFEST")]
+    manifest: PathBuf,
+}
+
+/// An image of this machine that is to be published, and which builder's in the manifest it is.
+struct Chosen {
+    image: RegisteredImage,
+    builder: Option<String>,
+}
+
+/// Publishes images of this machine at another provider and prints their ids there.
+pub(crate) async fn run(provider: &Provider, opened: &ProviderArgs, args: &Args) -> Result<ExitCode> {
+    let Some(from) = provider.local() else {
+        let why = "images of this machine are published, and --provider names another";
+        return Err(BadInput::new("publishing", why, "use --provider local, and --to for where they go").into());
+    };
+    let manifest = if args.image.is_some() { None } else { Some(manifest::read(&args.manifest)?) };
+    let chosen = choose(from, args, manifest.as_ref()).await?;
+    if let (Some(name), true) = (&args.name, chosen.len() > 1) {
+        let why = format!("{} images cannot all have the name '{name}'", chosen.len());
+        return Err(BadInput::new("publishing", why, "choose one with --only").into());
+    }
+    let to = provider::open(&ProviderArgs { provider: args.to, ..opened.clone() }).await?;
+    let mut unchanged = true;
+    for Chosen { image, builder } in chosen {
+        let started = Timestamp::now();
+        let mut tags = image.tags.clone();
+        tags.extend(origin::tags("imager", manifest.as_ref()));
+        let volume = manifest.as_ref().zip(builder.as_ref()).and_then(|(manifest, name)| manifest.volumes.get(name));
+        let registration = Registration {
+            name: args.name.clone().unwrap_or_else(|| image.name.clone()),
+            tags,
+            replace: args.force || volume.is_some_and(|volume| volume.force_deregister),
+            publication: volume.and_then(|volume| volume.publication.as_deref().cloned()).unwrap_or_default(),
+        };
+        let spec = PublishSpec { registration, encrypt: args.encrypt, key: args.kms_key.clone() };
+        let published = to.publish(from, &image, &spec).await?;
+        println!("{}", published.identity);
+        unchanged &= published.unchanged;
+        if let Some(builder) = builder {
+            let consumed = Identity::new(IdentityKind::LocalImage, &image.id);
+            let record = PublishedImage {
+                stamp: Stamp::now(env!("CARGO_PKG_VERSION"), started, consumed),
+                identity: published.identity,
+                name: spec.registration.name,
+                earned: image.verdict.map(|verdict| Earned {
+                    passed: verdict.passed,
+                    at: "local".to_owned(),
+                    ended: verdict.ended,
+                }),
+            };
+            self::record(&args.manifest, &builder, &published.place, record)?;
+        }
+    }
+    narrate::finish();
+    if unchanged {
+        narrate::unchanged("every image is there already");
+    }
+    Ok(ExitCode::Done)
+}
+
+/// The image that the command line names, or those of the manifest.
+async fn choose(from: &Local, args: &Args, manifest: Option<&Manifest>) -> Result<Vec<Chosen>> {
+    let Some(manifest) = manifest else {
+        let name = args.image.as_deref().unwrap_or_default();
+        return Ok(vec![Chosen { image: super::find(from, name).await?, builder: None }]);
+    };
+    let refuse = |why: String, remedy: &str| BadInput::new("reading the manifest", why, remedy).in_file(&args.manifest);
+    if let Some(missing) = args.only.iter().find(|name| !manifest.images.contains_key(*name)) {
+        let why = format!("it has no image of the builder '{missing}'");
+        return Err(refuse(why, "run `imager snapshot` first").into());
+    }
+    if manifest.images.is_empty() {
+        return Err(refuse("it has no image yet".to_owned(), "run `imager snapshot` first").into());
+    }
+    let mut chosen = Vec::new();
+    for (builder, image) in &manifest.images {
+        if !args.only.is_empty() && !args.only.contains(builder) {
+            continue;
+        }
+        if let Some(stale) = &image.stamp.stale {
+            let why = format!("the image of '{builder}' is stale: {stale}");
+            return Err(refuse(why, "run `imager build` again").into());
+        }
+        let id = &image.identity.value;
+        let Some(image) = from.image(id).await? else {
+            let why = format!("the image {id} of '{builder}' is not on this machine");
+            return Err(refuse(why, "run `imager snapshot` again").into());
+        };
+        chosen.push(Chosen { image, builder: Some(builder.clone()) });
+    }
+    Ok(chosen)
+}
+
+/// Records in the manifest that the builder's image was published, unless it says so, or has another image by now.
+fn record(path: &Path, builder: &str, place: &str, published: PublishedImage) -> Result<()> {
+    let known = manifest::read(path)?.images.get(builder).and_then(|image| image.published.get(place).cloned());
+    if known.is_some_and(|known| known.identity == published.identity && known.earned == published.earned) {
+        return Ok(());
+    }
+    manifest::update(path, None, |manifest| {
+        let image = manifest.images.get_mut(builder);
+        if let Some(image) = image.filter(|image| image.identity == published.stamp.consumed) {
+            image.published.insert(place.to_owned(), published);
+        }
+    })?;
+    Ok(())
+}

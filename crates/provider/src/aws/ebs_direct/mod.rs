@@ -1,0 +1,143 @@
+//! Images of this machine as images of EC2, without an instance that builds: the disk goes into a snapshot by the
+//! EBS direct API, and only where it differs from a snapshot that is there.
+//!
+//! A snapshot that this makes carries the digest of its content as the tag `kiln:digest`. So it is known what is
+//! published, and what a parent holds: exactly what the image of this machine with that digest holds.
+
+mod blocks;
+mod journal;
+mod parent;
+mod put;
+mod snapshot;
+mod window;
+
+use std::fs::File;
+
+use anyhow::{Context, Result};
+use aws_sdk_ec2::types::{Image, Tag};
+use cli::{BadInput, narrate};
+use manifest::{Identity, IdentityKind};
+
+use super::ami::{self, Ami};
+use super::failure::Explain;
+use super::registration::{architecture, rooted, with};
+use super::{Aws, tags};
+use crate::local::{BLOCK, Local};
+use crate::{Images, PublishSpec, Published, RegisteredImage, Registration};
+use blocks::Content;
+use journal::Journal;
+
+/// Digest of the content: of an image, and of the snapshot that it is of.
+const DIGEST: &str = "kiln:digest";
+/// The verdict that an image had earned before it was published, when, and at which provider, such as
+/// `passed 2026-01-02T03:04:05Z local`. It is not the verdict of a test on AWS.
+const EARNED: &str = "kiln:earned";
+
+/// What is uploaded.
+struct Source<'a> {
+    image: &'a RegisteredImage,
+    disk: File,
+    content: Content,
+    /// Size of the volume, which EBS has in whole GiB.
+    gib: u64,
+}
+
+impl<'a> Source<'a> {
+    fn of(from: &Local, image: &'a RegisteredImage) -> Result<Self> {
+        let path = from.image_disk(&image.id);
+        let disk = File::open(&path).with_context(|| format!("opening the disk {}", path.display()))?;
+        let content = Content::of(&path, &from.image_digests(image)?)?;
+        Ok(Self { image, disk, content, gib: gib_of(image) })
+    }
+
+    /// How many blocks the volume has.
+    fn blocks(&self) -> usize {
+        blocks_of(self.gib)
+    }
+}
+
+fn gib_of(image: &RegisteredImage) -> u64 {
+    image.size.div_ceil(1 << 30).max(1)
+}
+
+fn blocks_of(gib: u64) -> usize {
+    usize::try_from((gib << 30) / BLOCK).unwrap_or(usize::MAX)
+}
+
+impl Aws {
+    /// Publishes an image of this machine: snapshot, register and tag. What is there already is not made again.
+    pub async fn publish(&self, from: &Local, image: &RegisteredImage, spec: &PublishSpec) -> Result<Published> {
+        let lock = format!("publish-{}-{}", self.region, image.digest.value);
+        let _lock = from.lock(&lock, &format!("the publication of {} to {}", image.id, self.region))?;
+        let journal = Journal::of(&from.cache(), &self.region, &image.digest.value);
+        let encryption = self.encryption(spec).await?;
+        let complete = self.complete_snapshots_of(image, &encryption).await?;
+        let registration = &spec.registration;
+        let there = ami::named(&self.ec2, &registration.name).await?;
+        let known = there.as_ref().and_then(|there| {
+            let snapshots = ami::snapshots(there);
+            Some((there, complete.iter().find(|snapshot| snapshots.contains(snapshot))?))
+        });
+        if let Some((there, snapshot)) = known {
+            let id = there.image_id().unwrap_or_default();
+            ami::available(&self.ec2, id).await?;
+            self.tell_earned(there, image).await?;
+            self.publish_image(id, registration).await?;
+            self.end_lease(std::slice::from_ref(snapshot)).await?;
+            journal.remove()?;
+            return Ok(self.published(id, true));
+        }
+        if let Some(other) = there.filter(|_| !registration.replace) {
+            let doing = format!("publishing the image {} to {}", image.id, self.region);
+            let id = other.image_id().unwrap_or_default();
+            let why = format!(
+                "the name '{}' is taken there by {id}, which has other content or is encrypted otherwise",
+                registration.name
+            );
+            return Err(BadInput::new(doing, why, "choose another with --name, or take it over with --force").into());
+        }
+        let snapshot = match complete.into_iter().next() {
+            Some(snapshot) => snapshot,
+            None => self.upload(&Source::of(from, image)?, from, spec, &encryption, &journal).await?,
+        };
+        narrate::step(&format!("Registering the image '{}' of {snapshot}...", registration.name));
+        let id = ami::register(&self.ec2, &described(image, registration, &snapshot)?, registration.replace).await?;
+        self.publish_image(&id, registration).await?;
+        self.end_lease(&[snapshot]).await?;
+        journal.remove()?;
+        Ok(self.published(&id, false))
+    }
+
+    fn published(&self, id: &str, unchanged: bool) -> Published {
+        let identity = Identity::new(IdentityKind::AwsImage, id);
+        Published { identity, place: format!("aws {}", self.region), unchanged }
+    }
+
+    /// Tags an image with the verdict that it has earned since it was published.
+    async fn tell_earned(&self, there: &Image, image: &RegisteredImage) -> Result<()> {
+        let Some(earned) = earned(image).filter(|earned| tags::read(there.tags()).get(EARNED) != Some(earned)) else {
+            return Ok(());
+        };
+        let id = there.image_id().unwrap_or_default();
+        let tag = Tag::builder().key(EARNED).value(earned).build();
+        let told = self.ec2.create_tags().resources(id).tags(tag).send().await;
+        told.doing("ec2:CreateTags", || format!("tagging {id} with its verdict")).map(drop)
+    }
+}
+
+/// What the image is registered as.
+fn described(image: &RegisteredImage, registration: &Registration, snapshot: &str) -> Result<Ami> {
+    let gib = i32::try_from(gib_of(image)).context("the size of a volume")?;
+    let ami = Ami::of_disk(&registration.name, snapshot, gib, architecture()?);
+    let mut ami = Ami { virtualization_type: image.virtualization_type.clone(), ..ami };
+    ami.tags.clone_from(&registration.tags);
+    ami.tags.insert(DIGEST.to_owned(), image.digest.value.clone());
+    ami.tags.extend(earned(image).map(|earned| (EARNED.to_owned(), earned)));
+    Ok(rooted(with(ami, &registration.publication)?, snapshot, gib, None))
+}
+
+/// The verdict that the image has earned here, as a tag.
+fn earned(image: &RegisteredImage) -> Option<String> {
+    let verdict = image.verdict.as_ref().filter(|verdict| verdict.digest == image.digest)?;
+    Some(format!("{} {:.0} local", if verdict.passed { "passed" } else { "failed" }, verdict.ended))
+}
