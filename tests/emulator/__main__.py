@@ -6,7 +6,8 @@ moto answers every call. What is added in front of it:
   endpoint for instance metadata as well;
 * DetachVolume without an InstanceId, which EC2 allows and moto does not;
 * the disks, see `disks`;
-* what a test says of calls to come, see `script`: POST /_script adds a rule, GET /_calls is all calls so far.
+* what a test says of calls to come, see `script`: POST /_script adds a rule, POST /_forget removes all of them, GET
+  /_calls is all calls so far.
 
 Usage: python tests/emulator DIRECTORY [DISK]. Volumes are kept in DIRECTORY; with DISK there is an image
 `source_ami` that has this disk, and an instance. Prints one line of JSON, {"endpoint", "source_ami", "instance"},
@@ -49,17 +50,23 @@ class Gateway:
         if path == "/_script":
             self.script.add(json.loads(body))
             return answer(start_response, "200 OK", "application/json", "{}")
+        if path == "/_forget":
+            self.script.rules.clear()
+            return answer(start_response, "200 OK", "application/json", "{}")
         if path == "/_calls":
             return answer(start_response, "200 OK", "application/json", json.dumps(self.script.calls))
         form = "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", "")
         call = dict(urllib.parse.parse_qsl(body.decode())) if form else {}
-        rule = self.script.next(name_of(environ, call), call)
+        rule = self.script.next(name_of(environ, call), call, environ.get("HTTP_AMZ_SDK_INVOCATION_ID"))
         if rule and rule["do"] == "answer":
             return answer(start_response, f"{rule.get('status', 200)} Scripted", "text/xml", rule["body"])
         if rule and rule["do"] in ("refuse", "throttle"):
             return answer(start_response, f"{rule.get('status', 400)} Refused", *refusal(environ, rule))
         answered = self.ask(environ, start_response, call, body)
-        if rule and rule["do"] == "lose":
+        if rule and rule["do"] == "hang":
+            # Nothing more is sent, so this ends with the client.
+            environ["werkzeug.socket"].recv(1)
+        if rule and rule["do"] in ("lose", "hang"):
             # The server then closes the connection without a word.
             raise ConnectionAbortedError("scripted")
         return answered

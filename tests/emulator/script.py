@@ -3,9 +3,12 @@
 A rule is a JSON object:
 
 * "call": a pattern (fnmatch) of calls by name, see `name_of`;
+* "only": "changes": reads (Describe, Get, List) are no such calls;
+* "after": how many such calls it lets pass first;
 * "times": for how many calls it holds, 1 if not given;
+* "each": it holds for the first attempt of every such call, whatever "times" says, and for no further one;
 * "do": "throttle" (refused, not carried out), "lose" (carried out, and then the connection ends without an
-  answer), "refuse" (with "status", "code" and "message") or "answer" (with "status" and "body", not carried out).
+  answer), "hang" (carried out, and then the client waits for the answer as long as it lives), "refuse" (with "status", "code" and "message") or "answer" (with "status" and "body", not carried out).
 
 Rules are asked in the order in which they came; the first that fits and is not used up decides.
 """
@@ -13,6 +16,7 @@ Rules are asked in the order in which they came; the first that fits and is not 
 import collections
 import fnmatch
 import json
+import re
 import threading
 from xml.sax.saxutils import escape
 
@@ -45,24 +49,47 @@ def refusal(environ, rule):
     return "text/xml", body
 
 
+def is_change(name):
+    """Whether a call changes something, as its name has it: `ec2:RunInstances`, or `s3:PUT /bucket/key`."""
+    return not re.match(r"[^:]*:(Describe|Get|List|GET |HEAD )", name)
+
+
 class Script:
     """The rules, and a record of all calls."""
 
     def __init__(self):
         self.rules = collections.deque()
         self.calls = []
+        self.attempted = set()
         self.lock = threading.Lock()
 
     def add(self, rule):
         with self.lock:
             self.rules.append({"times": 1, **rule})
 
-    def next(self, name, call):
-        """Notes the call down and returns the rule that decides over it, if there is one."""
+    def next(self, name, call, invocation=None):
+        """Notes the call down and returns the rule that decides over it, if there is one.
+
+        All attempts at a call have the same `invocation`.
+        """
         with self.lock:
             self.calls.append({"call": name, "parameters": call})
+            is_first = invocation not in self.attempted
+            self.attempted.add(invocation)
             for rule in self.rules:
-                if rule["times"] > 0 and fnmatch.fnmatchcase(name, rule["call"]):
-                    rule["times"] -= 1
+                if self.holds(rule, name, is_first):
                     return {**THROTTLED, **rule} if rule["do"] == "throttle" else rule
         return None
+
+    def holds(self, rule, name, is_first):
+        """Whether the rule decides over this call; counts it."""
+        fits = fnmatch.fnmatchcase(name, rule["call"]) and (rule.get("only") != "changes" or is_change(name))
+        if fits and rule.get("after", 0) > 0:
+            rule["after"] -= 1
+            return False
+        if "each" in rule:
+            return fits and is_first
+        if not fits or rule["times"] <= 0:
+            return False
+        rule["times"] -= 1
+        return True

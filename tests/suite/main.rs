@@ -5,6 +5,7 @@
 
 mod accelerated;
 mod ansible_image;
+mod aws_deployer;
 mod bad_templates;
 mod baked;
 mod deployer;

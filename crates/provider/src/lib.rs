@@ -23,7 +23,7 @@ use anyhow::Result;
 use cli::args::{ProviderArgs, ProviderName};
 use cli::narrate;
 
-pub use fleets::{Fleets, Group, GroupSpec, Member, MemberHealth, Service, ServiceSpec};
+pub use fleets::{Fleets, Group, GroupSpec, Member, MemberHealth, NotHealthy, Service, ServiceSpec};
 pub use images::{
     Attachment, ImageFilter, Images, LayerRecord, RegisteredImage, Registration, SourceImage, StoredVerdict,
     VolumeRecord, VolumeSpec, root_partition,
