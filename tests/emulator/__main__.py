@@ -2,8 +2,9 @@
 
 moto answers every call. What is added in front of it:
 
-* the identity document of the instance that a builder runs on. With custom_endpoint_ec2 set, Packer's SDK asks that
-  endpoint for instance metadata as well;
+* the identity document of the instance that a builder runs on, for whoever has a token (IMDSv2). With
+  custom_endpoint_ec2 set, Packer's SDK asks that endpoint for instance metadata as well;
+* what EC2 keeps and refuses where moto does not, see `images`;
 * DetachVolume without an InstanceId, which EC2 allows and moto does not;
 * the disks, see `disks`;
 * what a test says of calls to come, see `script`: POST /_script adds a rule, POST /_forget removes all of them, GET
@@ -23,17 +24,22 @@ import urllib.parse
 from io import BytesIO
 
 from disks import Disks
+from images import Strict, keep
 from script import Script, name_of, refusal
 
 REGION = "us-east-1"
 SOURCE_AMI = "ami-0123456789abcdef0"
+TOKEN = "dG9rZW4="
+TOKEN_LIFE = "x-aws-ec2-metadata-token-ttl-seconds"
+TOKEN_LIFE_ASKED = "HTTP_" + TOKEN_LIFE.upper().replace("-", "_")
 
 
 class Gateway:
     """A WSGI application in front of moto's."""
 
-    def __init__(self, moto, disks, instance):
+    def __init__(self, moto, backends, disks, instance):
         self.moto = moto
+        self.strict = Strict(backends)
         self.disks = disks
         self.instance = instance
         self.script = Script()
@@ -41,11 +47,12 @@ class Gateway:
     def __call__(self, environ, start_response):
         path = environ["PATH_INFO"]
         if path.endswith("/instance-identity/document"):
+            if environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN") != TOKEN:
+                return answer(start_response, "401 Unauthorized", "text/plain", "")
             document = {"instanceId": self.instance, "region": REGION, "availabilityZone": REGION + "a"}
             return answer(start_response, "200 OK", "application/json", json.dumps(document))
         if path.endswith("/api/token") and "HTTP_AUTHORIZATION" not in environ:
-            # Packer's SDK then does without a token, as on instances that do not demand one.
-            return answer(start_response, "404 Not Found", "text/plain", "")
+            return answer(start_response, "200 OK", "text/plain", TOKEN, [(TOKEN_LIFE, environ[TOKEN_LIFE_ASKED])])
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         if path == "/_script":
             self.script.add(json.loads(body))
@@ -62,7 +69,15 @@ class Gateway:
             return answer(start_response, f"{rule.get('status', 200)} Scripted", "text/xml", rule["body"])
         if rule and rule["do"] in ("refuse", "throttle"):
             return answer(start_response, f"{rule.get('status', 400)} Refused", *refusal(environ, rule))
-        answered = self.ask(environ, start_response, call, body)
+        region = region_of(environ)
+        refused = self.strict.refusal(region, call)
+        if refused:
+            rule = {"code": refused[0], "message": refused[1]}
+            return answer(start_response, "400 Refused", *refusal(environ, rule))
+        known = self.strict.answered(call)
+        answered = [known.encode()] if known else self.ask(environ, start_response, call, body)
+        if known:
+            start_response("200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(answered[0])))])
         if rule and rule["do"] == "hang":
             # Nothing more is sent, so this ends with the client.
             environ["werkzeug.socket"].recv(1)
@@ -88,18 +103,25 @@ class Gateway:
         line, headers = status[-1]
         if line.startswith("200") and call:
             self.disks.follow(call, answered.decode())
+            self.strict.follow(region_of(environ), call, answered.decode())
         start_response(line, headers)
         return [answered]
 
 
-def answer(start_response, status, content_type, body):
+def answer(start_response, status, content_type, body, headers=()):
     body = body.encode()
-    start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body)))])
+    start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers])
     return [body]
 
 
+def region_of(environ):
+    """The region that a request is signed for."""
+    scope = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].split("/")
+    return scope[2] if len(scope) > 2 else REGION
+
+
 def start_moto(directory, disks, disk):
-    """moto's application and, with a disk, the id of the instance that builders seem to run on."""
+    """moto's application, its EC2 by region, and the id of the instance that builders seem to run on."""
     image = {
         "ami_id": SOURCE_AMI,
         "name": "source",
@@ -125,20 +147,24 @@ def start_moto(directory, disks, disk):
     zone = {"placement": REGION + "a", "is_instance_type_default": True}
     machine = ec2.run_instances(SOURCE_AMI, 1, b"", [], **zone).instances[0]
     if disk:
-        disks.path(ec2.amis[SOURCE_AMI].ebs_snapshot.id).symlink_to(disk)
-    return application, machine.id
+        source = ec2.amis[SOURCE_AMI]
+        disks.path(source.ebs_snapshot.id).symlink_to(disk)
+        gib = -(-os.stat(disk).st_size // 2**30)
+        ebs = {"Ebs.SnapshotId": source.ebs_snapshot.id, "Ebs.VolumeSize": str(gib), "Ebs.VolumeType": "gp3"}
+        keep(source, [{"DeviceName": "/dev/xvda", **ebs}])
+    return application, ec2_backends[DEFAULT_ACCOUNT_ID], machine.id
 
 
 def main():
     directory = pathlib.Path(sys.argv[1])
     disks = Disks(directory)
-    moto, instance = start_moto(directory, disks, sys.argv[2] if len(sys.argv) > 2 else None)
+    moto, backends, instance = start_moto(directory, disks, sys.argv[2] if len(sys.argv) > 2 else None)
 
     import logging
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-    server = make_server("127.0.0.1", 0, Gateway(moto, disks, instance), threaded=True)
+    server = make_server("127.0.0.1", 0, Gateway(moto, backends, disks, instance), threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     ready = {"endpoint": f"http://127.0.0.1:{server.port}", "source_ami": SOURCE_AMI, "instance": instance}
     print(json.dumps(ready), flush=True)

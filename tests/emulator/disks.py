@@ -1,14 +1,21 @@
 """The disks behind EC2's volumes and snapshots: files, and loop devices where a volume is attached.
 
-A volume is a copy of its snapshot without the holes, an attached one a loop device with links to it at the name
-that was asked for (NAME, and NAME1 for the root partition), a snapshot a hard link. So volumes and snapshots cost a
-builder no more than the file copy that any builder needs.
+A volume is a copy of its snapshot without the holes, an attached one a loop device with links to it: the one that udev
+makes for an EBS volume, and those at the name that was asked for (NAME, and NAME1 for the root partition). A snapshot is a
+hard link. So volumes and snapshots cost a builder no more than the file copy that any builder needs.
 """
 
-import json
 import os
 import re
 import subprocess
+
+
+# How the names of the links begin that udev makes for EBS volumes.
+NVME = "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_"
+
+
+def run(*command):
+    return subprocess.check_output(command, text=True)
 
 
 class Disks:
@@ -22,34 +29,43 @@ class Disks:
     def path(self, id):
         return self.directory / id
 
-    def create(self, volume, snapshot):
-        subprocess.run(
-            ["cp", "--sparse=auto", "--reflink=auto", self.path(snapshot), self.path(volume)], check=True
-        )
+    def create(self, volume, snapshot, size):
+        disk = self.path(volume)
+        if snapshot:
+            subprocess.run(["cp", "--sparse=auto", "--reflink=auto", self.path(snapshot), disk], check=True)
+        with open(disk, "ab") as file:
+            file.truncate(max(size, file.tell()))
 
     def delete(self, id):
         self.path(id).unlink(missing_ok=True)
 
     def snapshot(self, volume, snapshot):
-        os.link(self.path(volume), self.path(snapshot))
+        # An attached volume is still written to, and its snapshot is not.
+        copy = ["cp", "--sparse=auto", "--reflink=auto"] if volume in self.attached else ["ln"]
+        subprocess.run([*copy, self.path(volume), self.path(snapshot)], check=True)
 
     def attach(self, volume, name):
         disk = self.path(volume)
-        # Not every kernel scans loop devices for partitions, so each link has a device of its own.
-        table = json.loads(subprocess.check_output(["sfdisk", "--json", disk]))["partitiontable"]
-        root = next(part for part in table["partitions"] if re.search(r"\D1$", part["node"]))
-        sector = table.get("sectorsize", 512)
-        extent = [f"--offset={root['start'] * sector}", f"--sizelimit={root['size'] * sector}"]
-        self.attached[volume] = links = []
-        for link, options in ((name, []), (name + "1", extent)):
-            device = subprocess.check_output(["losetup", "--find", "--show", *options, disk], text=True).strip()
-            os.symlink(device, link)
-            links.append((link, device))
+        device = run("losetup", "--find", "--show", "--partscan", disk).strip()
+        # Not every kernel scans loop devices for partitions.
+        subprocess.run(["partx", "--update", device], stderr=subprocess.DEVNULL)
+        # Packer looks for the name that it has asked for. The names of EC2's own are Xen's: like a Nitro instance, this
+        # machine calls its devices otherwise, and has udev's links to them.
+        names = [(NVME + volume.replace("-", ""), device)]
+        if not re.fullmatch(r"/dev/(sd|xvd)[a-z]", name):
+            names += [(name, device), (name + "1", device + "p1")]
+        for link, target in names:
+            os.makedirs(os.path.dirname(link), exist_ok=True)
+            os.symlink(target, link)
+        self.attached[volume] = device, [link for link, _ in names]
 
     def detach(self, volume):
-        for link, device in self.attached.pop(volume, []):
+        device, links = self.attached.pop(volume, (None, []))
+        for link in links:
             os.unlink(link)
+        if device:
             # A device that is still mounted goes when it is unmounted.
+            subprocess.run(["partx", "--delete", device], stderr=subprocess.DEVNULL)
             subprocess.run(["losetup", "--detach", device], check=True)
 
     def close(self):
@@ -65,8 +81,8 @@ class Disks:
             return re.search(f"<{name}>([^<]+)</{name}>", answer)[1]
 
         action = call.get("Action")
-        if action == "CreateVolume" and "SnapshotId" in call:
-            self.create(answered("volumeId"), call["SnapshotId"])
+        if action == "CreateVolume":
+            self.create(answered("volumeId"), call.get("SnapshotId"), int(call.get("Size", 0)) << 30)
         elif action == "AttachVolume":
             self.attach(call["VolumeId"], call["Device"])
         elif action == "CreateSnapshot":

@@ -6,6 +6,7 @@
 mod accelerated;
 mod ansible_image;
 mod aws_deployer;
+mod aws_images;
 mod bad_templates;
 mod baked;
 mod deployer;

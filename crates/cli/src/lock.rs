@@ -1,7 +1,7 @@
 //! Named locks that say who holds them.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -27,11 +27,7 @@ impl Lock {
     /// Takes the lock file `path` for `what`, such as `service hello`.
     pub fn take(path: &Path, what: &str, if_held: IfHeld) -> Result<Self> {
         let doing = || format!("locking {what} ({})", path.display());
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory).with_context(doing)?;
-        }
-        let mut file =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).with_context(doing)?;
+        let mut file = open(path).with_context(doing)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::Error(error)) => return Err(error).with_context(doing),
@@ -46,11 +42,34 @@ impl Lock {
                 file.lock().with_context(doing)?;
             }
         }
-        file.set_len(0).and_then(|()| file.rewind()).with_context(doing)?;
+        Self::held(file).with_context(doing)
+    }
+
+    /// Takes the lock file `path` for `what`, unless somebody holds it.
+    pub fn take_if_free(path: &Path, what: &str) -> Result<Option<Self>> {
+        let doing = || format!("locking {what} ({})", path.display());
+        let file = open(path).with_context(doing)?;
+        match file.try_lock() {
+            Ok(()) => Self::held(file).map(Some).with_context(doing),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).with_context(doing),
+        }
+    }
+
+    /// Says in the file who holds it.
+    fn held(mut file: File) -> io::Result<Self> {
+        file.set_len(0)?;
+        file.rewind()?;
         let program = std::env::args().take(2).collect::<Vec<_>>().join(" ");
         let program = program.rsplit('/').next().unwrap_or_default();
-        write!(file, "`{program}` (pid {}, since {:.0})", std::process::id(), jiff::Timestamp::now())
-            .with_context(doing)?;
+        write!(file, "`{program}` (pid {}, since {:.0})", std::process::id(), jiff::Timestamp::now())?;
         Ok(Self { _file: file })
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)
 }

@@ -88,8 +88,7 @@ async fn bake(provider: &impl Images, plan: &Plan, scratch: &Path) -> Result<Bak
             Ok(Progress::LayerAppeared) => provider.delete_volume(&volume.id).await?,
             Err(error) => {
                 if plan.failure.keeps_volume() {
-                    let place = provider.scratch()?;
-                    narrate::note(&format!("the next run removes the volume {} from {}", volume.id, place.display()));
+                    narrate::note(&provider.whereabouts(&volume)?);
                 } else {
                     provider.delete_volume(&volume.id).await?;
                 }
@@ -114,7 +113,7 @@ async fn provision(
     steps: &mut Vec<ProvisionedStep>,
 ) -> Result<Progress> {
     say(plan, "Attaching the root volume...");
-    let attachment = provider.attach(volume).await?;
+    let attachment = provider.attach(volume, None).await?;
     let session = Session::start()?;
     let device = Device::name(&attachment.device, scratch)?;
     let build = Build { plan, session: &session, device: &device, packages: &provider.cache().join("apt"), scratch };
@@ -276,7 +275,8 @@ fn volume_spec(plan: &Plan, known: usize) -> VolumeSpec {
         virtualization_type: plan.virtualization_type.clone(),
         root_partition: plan.root_partition_given(),
         size: plan.options.size,
-        tags: plan.options.tags.clone(),
+        medium: provider::Medium::default(),
+        tags: plan.origin.clone(),
     }
 }
 

@@ -29,7 +29,7 @@ impl Device {
         let named = directory.join(disk.file_name().with_context(doing)?);
         let device = Self { disk: disk.to_owned(), named };
         for number in 0..NAMED {
-            let (to, name) = (device.kernels(number), device.partition(number));
+            let (to, name) = (provider::partition(disk, number), device.partition(number));
             // Left by a volume that had the same device before.
             let _ = fs::remove_file(&name);
             symlink(to, name).with_context(doing)?;
@@ -56,23 +56,13 @@ impl Device {
 
     /// A partition that must be there.
     pub(crate) fn present(&self, number: u32) -> Result<PathBuf> {
-        let path = self.kernels(number);
+        let path = provider::partition(&self.disk, number);
         ensure!(
             path.exists(),
             "the volume has no partition {number}, or /dev is no devtmpfs and does not show it: set \"mount_partition\" to \
              the partition that has the root (0 is the whole disk)"
         );
         Ok(path)
-    }
-
-    /// The kernel's name: where a disk's ends with a digit, a `p` follows (block/partitions/core.c).
-    fn kernels(&self, number: u32) -> PathBuf {
-        let disk = self.disk.display().to_string();
-        match number {
-            0 => self.disk.clone(),
-            _ if disk.ends_with(|last: char| last.is_ascii_digit()) => format!("{disk}p{number}").into(),
-            _ => format!("{disk}{number}").into(),
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is to be done for one builder, decided and checked before anything is created.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use cli::narrate;
 use manifest::{Identity, Isolation};
-use provider::{Images, RegisteredImage, SourceImage};
+use provider::{Images, RegisteredImage, SourceImage, origin};
 
 use crate::explain::{self, Inputs, StepInputs};
 use crate::isolation;
@@ -29,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) artifact: Option<Identity>,
     pub(crate) steps: Vec<Step>,
     root_key: String,
+    /// Tags of all that is made for it.
+    pub(crate) origin: BTreeMap<String, String>,
     /// How old layers may be.
     pub(crate) max_age: Duration,
     /// By what name its inputs are kept, and what they are.
@@ -122,6 +125,7 @@ impl Plan {
         }
         Ok(Self {
             builder: builder.to_owned(),
+            origin: origin::tags("imager", recipe.manifest.as_ref()),
             max_age: how.max_age,
             build,
             inputs,

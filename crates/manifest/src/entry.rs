@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Identity;
+use crate::{Account, Identity, Publication};
 
 /// What every entry records about the run that wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -95,6 +95,12 @@ pub struct Volume {
     /// Whether the image takes its name over from one that has it.
     #[serde(default)]
     pub force_deregister: bool,
+    /// What the image is to be on AWS, beside its name and tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publication: Option<Box<Publication>>,
+    /// In whose name and where the volume was made on AWS.
+    #[serde(default, skip_serializing_if = "Account::is_none")]
+    pub account: Account,
     /// What kept the provisioners apart from the host.
     #[serde(default)]
     pub isolation: Isolation,

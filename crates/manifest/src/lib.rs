@@ -16,6 +16,7 @@ mod file;
 mod identity;
 mod name;
 mod placement;
+mod publication;
 mod stale;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ pub use file::{ReadError, create_or_read, read, update};
 pub use identity::{Identity, IdentityKind};
 pub use name::NotAName;
 pub use placement::Placement;
+pub use publication::{Account, BlockDevice, Protection, Publication, Role, Sharing};
 
 /// The version of the document that this build writes, and the newest it reads.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use jiff::Timestamp;
-use manifest::{Identity, IdentityKind};
+use manifest::{Account, Identity, IdentityKind, Publication};
 use serde::{Deserialize, Serialize};
 
 /// What a template names as the image to start from.
@@ -65,6 +65,17 @@ pub fn root_partition(virtualization_type: &str, given: Option<u32>) -> u32 {
     given.unwrap_or(if virtualization_type == "paravirtual" { 0 } else { 1 })
 }
 
+/// What the kernel calls a partition of a disk; 0 is the disk. Where a disk's name ends with a digit, a `p` follows
+/// (block/partitions/core.c).
+pub fn partition(disk: &Path, number: u32) -> PathBuf {
+    let disk = disk.display().to_string();
+    match number {
+        0 => disk.into(),
+        _ if disk.ends_with(|last: char| last.is_ascii_digit()) => format!("{disk}p{number}").into(),
+        _ => format!("{disk}{number}").into(),
+    }
+}
+
 /// The verdict that travels with an image: the deployer trusts no manifest alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredVerdict {
@@ -89,8 +100,48 @@ pub struct VolumeSpec {
     pub root_partition: Option<u32>,
     /// Its size in bytes, if it is not the source's.
     pub size: Option<u64>,
+    /// What it is kept on, where a provider has a choice.
+    pub medium: Medium,
     /// Tags of the volume.
     pub tags: BTreeMap<String, String>,
+}
+
+/// What a volume is kept on.
+#[derive(Debug, Clone, Default)]
+pub struct Medium {
+    /// The type of volume, such as `gp3`; without one the source's.
+    pub kind: Option<String>,
+    /// Whether it is encrypted even where its source is not.
+    pub encrypted: bool,
+    /// The key that it is encrypted with; without one the account's own.
+    pub key: Option<String>,
+}
+
+/// In whose name a builder works, and where. Not `Debug`: it may have secrets.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// What is no secret.
+    pub account: Account,
+    /// Keys, where they are given.
+    pub keys: Option<AccessKeys>,
+}
+
+impl Access {
+    /// Whether all is as the environment has it.
+    pub fn is_none(&self) -> bool {
+        self.account.is_none() && self.keys.is_none()
+    }
+}
+
+/// An access key with what belongs to it.
+#[derive(Clone)]
+pub struct AccessKeys {
+    /// Its id.
+    pub id: String,
+    /// The secret part.
+    pub secret: String,
+    /// The session's token, if the key is a temporary one.
+    pub token: Option<String>,
 }
 
 /// A volume as its provider knows it.
@@ -145,6 +196,9 @@ pub struct LayerRecord {
 pub struct Attachment {
     /// The block device, as a whole.
     pub device: PathBuf,
+    /// The volume's id.
+    #[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "a loop device is detached by its handle"))]
+    pub(crate) volume: String,
     /// Keeps the device while it lives, where that is the provider's way.
     pub(crate) _guard: Option<std::fs::File>,
 }
@@ -158,6 +212,19 @@ pub struct Registration {
     pub tags: BTreeMap<String, String>,
     /// Take the name over from an image that has it.
     pub replace: bool,
+    /// What else it is to be, where a provider has that.
+    pub publication: Publication,
+}
+
+/// Something that a run has made and not completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOver {
+    /// What it is, such as `volume`.
+    pub kind: &'static str,
+    /// Its id.
+    pub id: String,
+    /// Whose it was, for people.
+    pub from: String,
 }
 
 /// Images, volumes and layers.
@@ -167,6 +234,16 @@ pub trait Images {
     const IMAGE: IdentityKind;
     /// What kind of identity a volume of this provider has.
     const VOLUME: IdentityKind;
+    /// Whether a look into an image and a layer take moments. Where they take minutes, a stage does without the look
+    /// and keeps the layers that it is told to.
+    const QUICK: bool;
+    /// Whether a [`Publication`], a [`Medium`] and an [`Access`] mean anything.
+    const PUBLISHES: bool;
+
+    /// The same provider in this name and at this place.
+    async fn on_behalf_of(&self, access: &Access) -> Result<Self>
+    where
+        Self: Sized;
 
     /// Finds an image by id, name or alias.
     async fn find_source(&self, source: &SourceImage) -> Result<Option<RegisteredImage>>;
@@ -175,12 +252,12 @@ pub trait Images {
     async fn find_images(&self, filter: &ImageFilter) -> Result<Vec<RegisteredImage>>;
 
     /// Makes a volume from an image or a layer. It belongs to this process until it is complete:
-    /// if the process ends before, the next run removes it.
+    /// if the process ends before, [`Images::left_over`] tells of it once its lease is over.
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeRecord>;
 
-    /// Attaches the volume as a block device of this machine. The kernel knows at least the partition that has the
-    /// root, if the volume was not made from scratch.
-    async fn attach(&self, volume: &VolumeRecord) -> Result<Attachment>;
+    /// Attaches the volume as a block device of this machine, by this name where a provider has names for that. The
+    /// kernel knows at least the partition that has the root, if the volume was not made from scratch.
+    async fn attach(&self, volume: &VolumeRecord, name: Option<&str>) -> Result<Attachment>;
 
     /// Detaches it. An error if something still uses the device.
     async fn detach(&self, attachment: Attachment) -> Result<()>;
@@ -217,7 +294,16 @@ pub trait Images {
     /// A directory on this machine for what makes later runs quicker and can be lost.
     fn cache(&self) -> PathBuf;
 
-    /// Deletes a volume.
+    /// What dead runs have left and nobody needs any more.
+    async fn left_over(&self) -> Result<Vec<LeftOver>>;
+
+    /// Deletes what was left.
+    async fn delete_left_over(&self, left_over: &LeftOver) -> Result<()>;
+
+    /// Where an incomplete volume is that a run leaves, and until when: a sentence for people.
+    fn whereabouts(&self, volume: &VolumeRecord) -> Result<String>;
+
+    /// Deletes a volume, which may still be attached.
     async fn delete_volume(&self, id: &str) -> Result<()>;
 
     /// Makes an image of a complete volume: snapshot, register and tag.

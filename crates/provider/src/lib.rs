@@ -25,8 +25,8 @@ use cli::narrate;
 
 pub use fleets::{Fleets, Group, GroupSpec, Member, MemberHealth, NotHealthy, Service, ServiceSpec};
 pub use images::{
-    Attachment, ImageFilter, Images, LayerRecord, RegisteredImage, Registration, SourceImage, StoredVerdict,
-    VolumeRecord, VolumeSpec, root_partition,
+    Access, AccessKeys, Attachment, ImageFilter, Images, LayerRecord, LeftOver, Medium, RegisteredImage, Registration,
+    SourceImage, StoredVerdict, VolumeRecord, VolumeSpec, partition, root_partition,
 };
 pub use instances::{Instance, InstanceState, Instances, LaunchSpec, Offer};
 pub use objects::{ObjectDigest, Objects};

@@ -54,6 +54,7 @@ pub(crate) async fn run(provider: &Provider, args: Args) -> Result<ExitCode> {
         name: format!("debian-{suite}-{}", Timestamp::now().strftime("%Y%m%dT%H%M%SZ")),
         tags: [("suite".to_owned(), suite.clone())].into(),
         replace: false,
+        publication: manifest::Publication::default(),
     };
     narrate::step("Registering the base image...");
     let image = provider.adopt_disk(&disk, HVM, &registration)?;

@@ -61,8 +61,9 @@ async fn register<P: Images>(
         narrate::step(&format!("{builder}: Creating the snapshot and registering the image..."));
         let registration = Registration {
             name: plan.options.image_name.clone(),
-            tags: plan.options.tags.clone(),
+            tags: plan.origin.clone().into_iter().chain(plan.options.tags.clone()).collect(),
             replace: plan.options.force_deregister,
+            publication: manifest::Publication::default(),
         };
         let image = provider.register(&baked.volume, &registration).await?;
         super::print_id(&image.id);

@@ -224,6 +224,8 @@ fn entry<P: Images>(plan: &Plan, artifact: Identity, baked: Baked, started: Time
         virtualization_type: plan.virtualization_type.clone(),
         tags: plan.options.tags.clone(),
         force_deregister: plan.options.force_deregister,
+        publication: None,
+        account: manifest::Account::default(),
         isolation: plan.isolation,
         provisioners: baked.steps,
     }

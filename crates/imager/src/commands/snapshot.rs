@@ -66,10 +66,19 @@ async fn snapshot<P: Images>(provider: &P, builder: &str, volume: &Volume) -> Re
         format!("the volume {id} of builder '{builder}' is no longer there: run `imager provision` again")
     })?;
     narrate::step(&format!("{builder}: Creating the snapshot and registering the image..."));
-    let registration =
-        Registration { name: volume.image_name.clone(), tags: volume.tags.clone(), replace: volume.force_deregister };
+    let registration = Registration {
+        name: volume.image_name.clone(),
+        tags: volume.tags.clone(),
+        replace: volume.force_deregister,
+        publication: manifest::Publication::default(),
+    };
     let registered = provider.register(&record, &registration).await?;
-    if let Err(error) = super::diff::store(provider, &registered).await {
+    if !P::QUICK {
+        narrate::detail(&format!(
+            "{builder}: `imager diff {}` makes volumes of it and its source, and compares them",
+            registered.id
+        ));
+    } else if let Err(error) = super::diff::store(provider, &registered).await {
         // The image is whole without it, and `imager diff` can make it at any time.
         narrate::note(&format!("{builder}: what changed in the image could not be stored: {error:#}"));
     }

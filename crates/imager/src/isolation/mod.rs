@@ -22,8 +22,8 @@ pub(crate) use left_over::{LeftOver, end, look_at};
 
 /// Decides for a builder; `wanted` is what the template says, `None` if that is `auto`. The second is why it is
 /// not `boot` where the host is the reason.
-pub(crate) async fn decide(
-    provider: &impl Images,
+pub(crate) async fn decide<P: Images>(
+    provider: &P,
     wanted: Option<Isolation>,
     source: Option<&RegisteredImage>,
 ) -> Result<(Isolation, Option<String>)> {
@@ -32,6 +32,10 @@ pub(crate) async fn decide(
         None => match lacking() {
             Some(lacking) => Ok((Isolation::Chroot, Some(lacking))),
             None => match source {
+                Some(_) if !P::QUICK => {
+                    let reason = "whether the image has systemd, a volume of it would have to be made to see; \"isolation\": \"boot\" says that it has";
+                    Ok((Isolation::Chroot, Some(reason.to_owned())))
+                }
                 Some(source) if provider.with_root(&source.id, |root| Ok(has_systemd(root))).await? => {
                     Ok((Isolation::Boot, None))
                 }

@@ -4,24 +4,35 @@
 //! overridden by the standard variables (`AWS_ENDPOINT_URL`, or `AWS_ENDPOINT_URL_EC2` and so on for one service), so
 //! an emulator can stand in. Whatever is made is tagged in the call that makes it.
 
+mod account;
 mod ami;
+mod devices;
 mod failure;
 mod fleets;
+mod here;
 mod images;
 mod instances;
+mod lease;
+mod left_over;
 mod objects;
+mod publication;
+mod registration;
+mod roots;
+mod snapshots;
 mod tags;
+mod volumes;
 mod wait;
 
+use std::sync::{Arc, OnceLock};
+
 use anyhow::Result;
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::Provider as Tls;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use cli::BadInput;
+use aws_config::SdkConfig;
 use cli::args::ProviderArgs;
 
+use crate::Access;
 use crate::local::Local;
+
+use here::Here;
 
 /// AWS, in one region.
 #[derive(Debug, Clone)]
@@ -29,6 +40,9 @@ pub struct Aws {
     region: String,
     /// What a build needs of this machine: scratch, cache and locks.
     machine: Local,
+    /// What clients for other regions are made of.
+    config: SdkConfig,
+    here: Arc<OnceLock<Here>>,
     ec2: aws_sdk_ec2::Client,
     ebs: aws_sdk_ebs::Client,
     s3: aws_sdk_s3::Client,
@@ -42,32 +56,35 @@ pub struct Aws {
 impl Aws {
     /// Finds out in which region we are. Makes no call that needs permissions.
     pub async fn open(args: &ProviderArgs) -> Result<Self> {
-        let tls = Builder::new().tls_provider(Tls::Rustls(CryptoMode::Ring)).build_https();
-        let config = aws_config::defaults(BehaviorVersion::latest()).http_client(tls).load().await;
-        let Some(region) = config.region().map(ToString::to_string) else {
-            let remedy = "set AWS_REGION, or `region` in the profile";
-            return Err(BadInput::new("opening the provider aws", "no region is set", remedy).into());
-        };
-        Ok(Self::with(&config, region, Local::open(args)?))
+        Self::of(&Access::default(), Local::open(args)?).await
     }
 
-    fn with(config: &SdkConfig, region: String, machine: Local) -> Self {
-        Self {
+    async fn of(access: &Access, machine: Local) -> Result<Self> {
+        let (config, region) = account::load(access).await?;
+        Ok(Self {
             region,
             machine,
-            ec2: aws_sdk_ec2::Client::new(config),
-            ebs: aws_sdk_ebs::Client::new(config),
-            s3: aws_sdk_s3::Client::new(config),
-            ssm: aws_sdk_ssm::Client::new(config),
-            groups: aws_sdk_autoscaling::Client::new(config),
-            balancers: aws_sdk_elasticloadbalancingv2::Client::new(config),
-            classic_balancers: aws_sdk_elasticloadbalancing::Client::new(config),
-            names: aws_sdk_route53::Client::new(config),
-        }
+            here: Arc::default(),
+            ec2: account::ec2(&config, access.account.endpoint.as_deref()),
+            ebs: aws_sdk_ebs::Client::new(&config),
+            s3: aws_sdk_s3::Client::new(&config),
+            ssm: aws_sdk_ssm::Client::new(&config),
+            groups: aws_sdk_autoscaling::Client::new(&config),
+            balancers: aws_sdk_elasticloadbalancingv2::Client::new(&config),
+            classic_balancers: aws_sdk_elasticloadbalancing::Client::new(&config),
+            names: aws_sdk_route53::Client::new(&config),
+            config,
+        })
     }
 
     /// The region.
     pub fn region(&self) -> &str {
         &self.region
+    }
+
+    /// EC2 in another region, in the same name.
+    fn ec2_in(&self, region: &str) -> aws_sdk_ec2::Client {
+        let config = self.ec2.config().to_builder().region(aws_config::Region::new(region.to_owned()));
+        aws_sdk_ec2::Client::from_conf(config.build())
     }
 }

@@ -15,15 +15,29 @@ const SLICE: Duration = Duration::from_millis(100);
 /// Asks until there is an answer, often at first and then more and more seldom, for at most `patience`.
 ///
 /// `what` is waited for, such as `snapshot snap-1 to be complete`. `ask` returns `None` while it has to be asked again.
-pub(super) async fn until<T>(
+pub(super) async fn until<T>(what: &str, patience: Duration, ask: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    asking(what, patience, interrupt::check, ask).await
+}
+
+/// The same for what is cleaned up, which goes on after an interrupt.
+pub(super) async fn until_in_any_case<T>(
     what: &str,
     patience: Duration,
+    ask: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    asking(what, patience, || Ok(()), ask).await
+}
+
+async fn asking<T>(
+    what: &str,
+    patience: Duration,
+    check: impl Fn() -> Result<()>,
     mut ask: impl AsyncFnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let started = Instant::now();
     let mut pause = FIRST;
     loop {
-        interrupt::check()?;
+        check()?;
         if let Some(answer) = ask().await? {
             return Ok(answer);
         }
@@ -31,16 +45,16 @@ pub(super) async fn until<T>(
             bail!("waited {} s for {what}, in vain: look at it in the console, and run again", patience.as_secs());
         }
         // Two runs that began at once should not go on asking at once.
-        sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await?;
+        sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0), &check).await?;
         pause = (pause * 3 / 2).min(LONGEST);
     }
 }
 
-/// Sleeps, unless the process is asked to end.
-async fn sleep(duration: Duration) -> Result<()> {
+/// Sleeps, unless `check` has an error.
+async fn sleep(duration: Duration, check: impl Fn() -> Result<()>) -> Result<()> {
     let until = Instant::now() + duration;
     while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-        interrupt::check()?;
+        check()?;
         tokio::time::sleep(left.min(SLICE)).await;
     }
     Ok(())

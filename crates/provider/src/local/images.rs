@@ -20,8 +20,8 @@ use super::disk;
 use super::loop_device::LoopDevice;
 use super::{Local, filter, private_mount};
 use crate::{
-    Attachment, ImageFilter, Images, LayerRecord, RegisteredImage, Registration, SourceImage, StoredVerdict,
-    VolumeRecord, VolumeSpec,
+    Access, Attachment, ImageFilter, Images, LayerRecord, LeftOver, RegisteredImage, Registration, SourceImage,
+    StoredVerdict, VolumeRecord, VolumeSpec,
 };
 
 /// The disk in the directory of an image, a volume or a layer that shares its content.
@@ -151,6 +151,12 @@ impl Local {
 impl Images for Local {
     const IMAGE: IdentityKind = IdentityKind::LocalImage;
     const VOLUME: IdentityKind = IdentityKind::LocalVolume;
+    const QUICK: bool = true;
+    const PUBLISHES: bool = false;
+
+    async fn on_behalf_of(&self, _: &Access) -> Result<Self> {
+        Ok(self.clone())
+    }
 
     async fn find_source(&self, source: &SourceImage) -> Result<Option<RegisteredImage>> {
         let aliases = self.aliases().await?;
@@ -188,7 +194,7 @@ impl Images for Local {
         Ok(volume)
     }
 
-    async fn attach(&self, volume: &VolumeRecord) -> Result<Attachment> {
+    async fn attach(&self, volume: &VolumeRecord, _: Option<&str>) -> Result<Attachment> {
         ensure!(volume.complete.is_none(), "volume {} is complete: images and layers rest on its content", volume.id);
         let disk = self.volume_disk(volume)?;
         let LoopDevice { path, handle } = self.take_device(&volume.id, &disk)?;
@@ -201,11 +207,11 @@ impl Images for Local {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Attachment { device: path, _guard: Some(handle) })
+        Ok(Attachment { device: path, volume: volume.id.clone(), _guard: Some(handle) })
     }
 
     async fn detach(&self, attachment: Attachment) -> Result<()> {
-        let Attachment { device, _guard } = attachment;
+        let Attachment { device, _guard, .. } = attachment;
         if let Some(handle) = _guard {
             // What is still in the device's own cache belongs to the disk.
             handle.sync_all().with_context(|| format!("writing out {}", device.display()))?;
@@ -294,6 +300,19 @@ impl Images for Local {
 
     fn cache(&self) -> PathBuf {
         self.state.join("cache")
+    }
+
+    async fn left_over(&self) -> Result<Vec<LeftOver>> {
+        let left = |name: String| LeftOver { kind: "directory", from: format!("process {name}"), id: name };
+        Ok(self.abandoned()?.into_iter().map(left).collect())
+    }
+
+    async fn delete_left_over(&self, left_over: &LeftOver) -> Result<()> {
+        remove_dir(&self.state.join("tmp").join(&left_over.id))
+    }
+
+    fn whereabouts(&self, volume: &VolumeRecord) -> Result<String> {
+        Ok(format!("the next run removes the volume {} from {}", volume.id, self.temporary()?.display()))
     }
 
     async fn delete_volume(&self, id: &str) -> Result<()> {

@@ -28,7 +28,7 @@ mod instances;
 mod locald;
 mod loop_device;
 mod objects;
-mod private_mount;
+pub(crate) mod private_mount;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -94,14 +94,19 @@ impl Local {
         let all = self.state.join("tmp");
         let own = all.join(format!("{}-{}", this.pid, this.started));
         if !own.exists() {
-            for name in images::names_in(&all)? {
-                if !owner_of(&name).is_some_and(ProcessId::is_alive) {
-                    images::remove_dir(&all.join(name))?;
-                }
+            for name in self.abandoned()? {
+                images::remove_dir(&all.join(name))?;
             }
             fs::create_dir_all(&own).with_context(|| format!("creating {}", own.display()))?;
         }
         Ok(own)
+    }
+
+    /// Names of the directories in `tmp/` whose process has ended.
+    fn abandoned(&self) -> Result<Vec<String>> {
+        let mut names = images::names_in(&self.state.join("tmp"))?;
+        names.retain(|name| !owner_of(name).is_some_and(ProcessId::is_alive));
+        Ok(names)
     }
 
     /// Ids of the instances that run the image `id`.
