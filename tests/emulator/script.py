@@ -8,7 +8,8 @@ A rule is a JSON object:
 * "times": for how many calls it holds, 1 if not given;
 * "each": it holds for the first attempt of every such call, whatever "times" says, and for no further one;
 * "do": "throttle" (refused, not carried out), "lose" (carried out, and then the connection ends without an
-  answer), "hang" (carried out, and then the client waits for the answer as long as it lives), "refuse" (with "status", "code" and "message") or "answer" (with "status" and "body", not carried out).
+  answer), "hang" (carried out, and then the client waits for the answer as long as it lives), "refuse" (with "status", "code" and "message") or "answer" (with "status" and "body", not carried out)
+  or "replace" ("old" is "new" in the answer).
 
 Rules are asked in the order in which they came; the first that fits and is not used up decides.
 """
@@ -78,6 +79,7 @@ class Script:
             self.attempted.add(invocation)
             for rule in self.rules:
                 if self.holds(rule, name, is_first):
+                    self.calls[-1]["rule"] = rule["do"]
                     return {**THROTTLED, **rule} if rule["do"] == "throttle" else rule
         return None
 

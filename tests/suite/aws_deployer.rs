@@ -11,7 +11,7 @@ use manifest::{AwsFleet, Component, Manifest, Placement};
 use serde_json::{Value, json};
 
 use crate::emulator::Emulator;
-use crate::rig::{Ended, Rig};
+use crate::rig::{Ended, Rig, wait_for};
 
 const SERVICE: &str = "hello-local";
 const NAME: &str = "hello.example.com";
@@ -136,34 +136,72 @@ impl Region {
         ended.stdout.trim().to_owned()
     }
 
+    /// Runs a command that concerns all services and must succeed.
+    fn run_plain(&self, command: &str) {
+        let ended = self.rig.ask("deployer", &[command]);
+        assert_eq!(ended.code, Some(0), "{command}:\n{}", ended.stderr);
+    }
+
     fn look(&self) -> Value {
         self.emulator.python(LOOK, &[])
     }
 
-    /// Fails unless one group has all of the traffic, runs the image, and everything that is there belongs to it or to
-    /// the group that is kept for a rollback.
-    fn assert_serves(&self, group: &str, kept: Option<&str>, image: usize) -> Value {
+    /// Fails unless what there is belongs together: one group has all of the traffic, no group's part is without the
+    /// others, and none is there twice. Returns the groups that are there, and which one has the traffic.
+    fn assert_whole(&self) -> (Value, Vec<String>, String) {
         let look = self.look();
-        let groups: Vec<_> = kept.into_iter().chain([group]).map(str::to_owned).collect();
-        let (mut names, mut weights) = (groups.clone(), BTreeMap::from([(format!("{SERVICE}-none"), 0)]));
-        weights.extend(groups.iter().map(|it| (it.clone(), if it == group { 100 } else { 0 })));
-        assert_eq!(look["weights"], json!(weights), "{look:#}");
-        names.sort();
-        assert_eq!(look["templates"], json!(names), "{look:#}");
-        assert_eq!(look["groups"].as_object().unwrap().keys().cloned().collect::<Vec<_>>(), names, "{look:#}");
-        let mut instances: Vec<_> =
-            names.iter().flat_map(|it| look["groups"][it]["instances"].as_array().unwrap().clone()).collect();
+        let groups: Vec<_> = look["groups"].as_object().unwrap().keys().cloned().collect();
+        let mut weights = look["weights"].as_object().unwrap().clone();
+        assert_eq!(weights.remove("hello-local-none"), Some(json!(0)), "{look:#}");
+        assert_eq!(weights.keys().cloned().collect::<Vec<_>>(), groups, "{look:#}");
+        let mut carrying = weights.iter().filter(|(_, weight)| **weight != json!(0));
+        let (carrier, weight) = carrying.next().expect("a group with traffic");
+        assert!(carrying.next().is_none() && *weight == json!(100), "{look:#}");
+        assert_eq!(look["templates"], json!(groups), "{look:#}");
+        assert_eq!(look["targets"].as_object().unwrap().len(), groups.len() + 1, "{look:#}");
+        let mut instances = Vec::new();
+        for name in &groups {
+            let its = &look["groups"][name]["instances"];
+            assert_eq!((its.as_array().unwrap().len(), &look["targets"][name]), (2, its), "{look:#}");
+            instances.extend(its.as_array().unwrap().clone());
+        }
         instances.sort_by_key(ToString::to_string);
         assert_eq!(look["instances"], json!(instances), "{look:#}");
-        assert_eq!(look["targets"].as_object().unwrap().len(), names.len() + 1, "{look:#}");
-        for name in &names {
-            assert_eq!(look["targets"][name], look["groups"][name]["instances"], "{look:#}");
-        }
-        assert_eq!(look["groups"][group]["tags"]["kiln:image"], json!(self.images[image]), "{look:#}");
-        assert_eq!(look["groups"][group]["suspended"], json!([]), "{look:#}");
         assert_eq!(look["records"].as_array().unwrap().len(), 1, "{look:#}");
-        assert_eq!(look["balancers"], json!([SERVICE]), "{look:#}");
+        assert_eq!((&look["balancers"], look["listeners"].as_array().unwrap().len()), (&json!([SERVICE]), 1));
+        assert_eq!(look["groups"][carrier]["suspended"], json!([]), "{look:#}");
+        let carrier = carrier.clone();
+        (look, groups, carrier)
+    }
+
+    /// Fails unless one group has all of the traffic and runs the image, and nothing is there but it and, perhaps,
+    /// one that is kept for a rollback.
+    fn assert_serves(&self, group: &str, kept: Option<&str>, image: usize) -> Value {
+        let (look, groups, carrier) = self.assert_whole();
+        let mut expected: Vec<_> = kept.into_iter().chain([group]).collect();
+        expected.sort_unstable();
+        assert_eq!((carrier.as_str(), groups), (group, expected.into_iter().map(str::to_owned).collect()));
+        assert_eq!(look["groups"][group]["tags"]["kiln:image"], json!(self.images[image]), "{look:#}");
         look
+    }
+
+    /// Runs a command and kills it as soon as its change number `number` has been made and before it knows. `None` if
+    /// it ended before that.
+    fn kill_at(&self, number: usize, command: &str, image: usize) -> Option<String> {
+        let before = self.emulator.calls().len();
+        self.emulator.script(&json!({"call": "*", "only": "changes", "after": number, "do": "hang"}));
+        let mut deployer = self.rig.spawn("deployer", &[command, "--manifest", &self.manifest(image)]);
+        let killed = wait_for("the deployer to be stopped", || {
+            let calls = self.emulator.calls().split_off(before);
+            let hung = calls.iter().find(|call| call["rule"] == "hang");
+            let name = hung.map(|call| call["call"].as_str().unwrap().to_owned());
+            if name.is_none() && deployer.try_wait().unwrap().is_none() { None } else { Some(name) }
+        });
+        deployer.kill().unwrap();
+        let ended = Ended::of(deployer.wait_with_output().unwrap());
+        assert!(killed.is_some() || ended.code == Some(0), "{command}:\n{}", ended.stderr);
+        self.emulator.forget_script();
+        killed
     }
 
     fn assert_empty(&self) {
@@ -262,4 +300,83 @@ fn a_service_is_made_replaced_rolled_back_and_destroyed() {
     region.assert_serves("hello-local-v000", Some("hello-local-v001"), 0);
     region.run("destroy", 0);
     region.assert_empty();
+}
+
+#[test]
+fn a_deployment_that_is_killed_at_any_change_goes_on_or_is_taken_back() {
+    let region = Region::new();
+    region.run("deploy", 0);
+    let mut killed_at = Vec::new();
+    for number in 0.. {
+        let image = (number + 1) % 2;
+        let killed = region.kill_at(number, "deploy", image);
+        if number % 2 == 1 {
+            region.run_plain("repair");
+            region.assert_whole();
+        }
+        region.run("deploy", image);
+        region.run_plain("gc");
+        let (look, groups, carrier) = region.assert_whole();
+        assert_eq!(look["groups"][&carrier]["tags"]["kiln:image"], json!(region.images[image]), "{killed:?}: {look:#}");
+        assert_eq!(groups.len(), 2, "{killed:?}: {look:#}");
+        match killed {
+            Some(call) => killed_at.push(call),
+            None => break,
+        }
+    }
+    for call in
+        ["CreateLaunchTemplate", "CreateAutoScalingGroup", "ModifyListener", "SuspendProcesses", "DeleteTargetGroup"]
+    {
+        assert!(killed_at.iter().any(|it| it.ends_with(call)), "{call} is not among {killed_at:?}");
+    }
+    region.run("destroy", 0);
+    region.assert_empty();
+}
+
+#[test]
+fn a_first_deployment_and_a_destruction_that_are_killed_at_any_change_are_completed() {
+    let region = Region::new();
+    let mut killed_at = Vec::new();
+    for number in 0.. {
+        let killed = region.kill_at(number, "deploy", 0);
+        if number % 2 == 1 {
+            region.run_plain("repair");
+        }
+        region.run("deploy", 0);
+        let (look, groups, _) = region.assert_whole();
+        assert_eq!(groups.len(), 1, "{killed:?}: {look:#}");
+        let destroying = region.kill_at(number, "destroy", 0);
+        region.run("destroy", 0);
+        region.assert_empty();
+        killed_at.extend(killed.clone().into_iter().chain(destroying.clone()));
+        if killed.is_none() && destroying.is_none() {
+            break;
+        }
+    }
+    for call in ["CreateLoadBalancer", "CreateListener", "/rrset", "DeleteLoadBalancer", "DeleteAutoScalingGroup"] {
+        assert!(killed_at.iter().any(|it| it.contains(call)), "{call} is not among {killed_at:?}");
+    }
+}
+
+/// Everything that can be done to a service, while the rule holds for every call.
+fn all_of_it(rule: &Value) {
+    let region = Region::new();
+    region.emulator.script(rule);
+    region.run("deploy", 0);
+    region.run("deploy", 1);
+    region.run("rollback", 1);
+    region.assert_serves("hello-local-v000", Some("hello-local-v001"), 0);
+    region.run("destroy", 0);
+    region.emulator.forget_script();
+    region.assert_empty();
+}
+
+#[test]
+fn calls_that_are_throttled_are_made_again() {
+    all_of_it(&json!({"call": "*", "only": "changes", "each": true, "do": "throttle"}));
+}
+
+#[test]
+fn changes_whose_answer_is_lost_are_made_once() {
+    all_of_it(&json!({"call": "*", "only": "changes", "each": true, "do": "lose"}));
 }

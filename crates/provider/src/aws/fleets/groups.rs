@@ -199,7 +199,6 @@ impl Aws {
             .create_launch_template()
             .launch_template_name(&spec.name)
             .version_description(format!("{} of {}", spec.name, spec.image))
-            .client_token(&spec.name)
             .launch_template_data(data)
             .tag_specifications(tags::specification(ResourceType::LaunchTemplate, &tags));
         let what = || format!("creating the launch template {}", spec.name);
