@@ -25,6 +25,7 @@ import threading
 import urllib.parse
 from io import BytesIO
 
+import groups
 from disks import Disks
 from ebs_direct import EbsDirect
 from images import Strict, keep
@@ -77,12 +78,12 @@ class Gateway:
         if rule and rule["do"] == "stall":
             wait_for_end_of(environ)
         region = region_of(environ)
-        refused = self.strict.refusal(region, call)
+        refused = self.strict.refusal(region, call) or groups.refusal(region, call)
         if refused:
             rule = {"code": refused[0], "message": refused[1]}
             return answer(start_response, "400 Refused", *refusal(environ, rule))
         known = self.strict.answered(call)
-        answered = [known.encode()] if known else self.ask(environ, start_response, call, body)
+        answered = [known.encode()] if known else self.ask(environ, start_response, call, body, rule)
         if known:
             start_response("200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(answered[0])))])
         if rule and rule["do"] == "hang":
@@ -93,8 +94,8 @@ class Gateway:
             raise ConnectionAbortedError("scripted")
         return answered
 
-    def ask(self, environ, start_response, call, body):
-        """What moto answers, after the disks have followed."""
+    def ask(self, environ, start_response, call, body, rule):
+        """What moto answers, after the disks have followed, as the rule has it."""
         if call.get("Action") == "DetachVolume":
             self.disks.detach(call["VolumeId"])
             call.setdefault("InstanceId", self.instance)
@@ -111,6 +112,9 @@ class Gateway:
         if line.startswith("200") and call:
             self.disks.follow(call, answered.decode())
             self.strict.follow(region_of(environ), call, answered.decode())
+        if rule and rule["do"] == "replace":
+            answered = answered.replace(rule["old"].encode(), rule["new"].encode())
+            headers = [it for it in headers if it[0] != "Content-Length"] + [("Content-Length", str(len(answered)))]
         start_response(line, headers)
         return [answered]
 

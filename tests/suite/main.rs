@@ -5,6 +5,7 @@
 
 mod accelerated;
 mod ansible_image;
+mod aws_deployer;
 mod aws_images;
 mod aws_publish;
 mod aws_store;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use cli::narrate;
 use manifest::component::Fleet;
-use provider::{Fleets, Member};
+use provider::{Fleets, Member, NotHealthy};
 use tokio::time::sleep;
 
 use crate::site::Site;
@@ -19,11 +19,6 @@ const LOOKS: u32 = 4;
 
 /// How long a request may take that began before its group lost the traffic.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
-
-/// A new group that is not, or does not stay, healthy: the verdict on a deployment, and no breakage of ours.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NotHealthy(String);
 
 /// Waits until the group counts as healthy.
 pub async fn stable<P: Fleets>(site: &Site<'_, P>, group: &str, size: u32, wanted: Criterion) -> Result<()> {
@@ -70,13 +65,14 @@ pub async fn gate<P: Fleets>(site: &Site<'_, P>, group: &str, size: u32, fleet: 
     }
 }
 
-/// Waits until a group without traffic has answered its last request; whether it has within its time.
+/// Waits until a group without traffic has answered its last request; whether it has within its time. Where requests
+/// are not counted there is nothing to wait for: they end by themselves, and a group that is destroyed drains first.
 ///
 /// Also after an interrupt: what goes back must drain as well.
 pub async fn drained<P: Fleets>(site: &Site<'_, P>, group: &str) -> Result<bool> {
     let begin = Instant::now();
     loop {
-        let open: u64 = site.members(group).await?.iter().map(|member| member.open_requests).sum();
+        let open: u64 = site.members(group).await?.iter().filter_map(|member| member.open_requests).sum();
         if open == 0 {
             return Ok(true);
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use provider::Member;
 
 use crate::stability::{is_healthy, wholly_healthy};
-use crate::weights::Weights;
+use crate::weights::{self, Weights};
 
 /// A service as it is at this moment.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +58,14 @@ pub enum Violation {
     Foreign {
         /// The group.
         group: String,
+    },
+    /// The traffic is not divided as this deployment left it.
+    #[error(
+        "the traffic is divided otherwise than this deployment left it ({found}): somebody else changed the service"
+    )]
+    Divided {
+        /// How it is.
+        found: String,
     },
     /// A group is to be destroyed that has, or may get, traffic.
     #[error("group {group} still has {weight} percent of the traffic")]
@@ -111,6 +119,17 @@ pub fn may_shift(view: &View, weights: &Weights, floor: u32) -> Result<(), Viola
     if healthy < floor { Err(Violation::TooFew { healthy, floor }) } else { Ok(()) }
 }
 
+/// Nobody else has divided the traffic: it is as one of `divisions` says.
+pub fn as_left(view: &View, divisions: &[Weights]) -> Result<(), Violation> {
+    let some = |group: &str, weight: u8| (weight > 0).then(|| (group.to_owned(), weight));
+    let found: Weights = view.groups.iter().filter_map(|(name, group)| some(name, group.weight)).collect();
+    let told = |told: &Weights| told.iter().filter_map(|(name, weight)| some(name, *weight)).collect::<Weights>();
+    if divisions.iter().any(|division| told(division) == found) {
+        return Ok(());
+    }
+    Err(Violation::Divided { found: weights::in_words(&found) })
+}
+
 /// Traffic goes back, where fewer instances may have to do: all of it is given away, to groups that can answer.
 /// If nobody can answer anywhere, it may as well go where it came from.
 pub fn may_switch(view: &View, weights: &Weights) -> Result<(), Violation> {
@@ -145,7 +164,8 @@ pub fn may_destroy(view: &View, group: &str, time_is_out: bool) -> Result<(), Vi
     if weight > 0 {
         return Err(Violation::StillCarries { group: group.to_owned(), weight });
     }
-    let open = view.groups.get(group).map_or(0, |group| group.members.iter().map(|member| member.open_requests).sum());
+    let open =
+        view.groups.get(group).map_or(0, |group| group.members.iter().filter_map(|member| member.open_requests).sum());
     if open > 0 && !time_is_out { Err(Violation::NotDrained { group: group.to_owned(), open }) } else { Ok(()) }
 }
 

@@ -80,8 +80,12 @@ pub struct Rollout {
     pub kind: Kind,
     /// Id of the image that the group runs.
     pub image: String,
-    /// Number of its instances.
+    /// Number of instances that is asked for.
     pub size: u32,
+    /// Number that the group has at least, for its load made the previous one grow to that; entries of older versions
+    /// do not say.
+    #[serde(default)]
+    pub at_least: u32,
     /// The group that is to have the traffic.
     pub group: String,
     /// The group that has it at the beginning.
@@ -91,6 +95,13 @@ pub struct Rollout {
     /// What its component asks of a healthy group; entries of older versions do not say.
     #[serde(default)]
     pub healthy: Criterion,
+}
+
+impl Rollout {
+    /// Number of instances of its group.
+    pub fn instances(&self) -> u32 {
+        self.size.max(self.at_least)
+    }
 }
 
 /// Where the group of a rollout comes from.
@@ -180,6 +191,22 @@ pub fn last_rollout(entries: &[Entry]) -> Option<&Rollout> {
         Event::Started(rollout) => Some(rollout),
         _ => None,
     })
+}
+
+/// How the traffic may be divided at this moment, if nobody but the rollout that began last has divided it: as it was
+/// told last, or, where it was stopped before it did what it wrote down, as it was before.
+pub fn divisions(entries: &[Entry]) -> Vec<Weights> {
+    let mut divisions = Vec::new();
+    for entry in entries {
+        match &entry.event {
+            Event::Started(rollout) => {
+                divisions = vec![rollout.previous.iter().map(|previous| (previous.clone(), 100)).collect()];
+            }
+            Event::Shifting { weights } => divisions.push(weights.clone()),
+            _ => {}
+        }
+    }
+    divisions.split_off(divisions.len().saturating_sub(2))
 }
 
 /// The group that was replaced last, and until when it is kept for a rollback.

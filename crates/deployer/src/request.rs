@@ -1,5 +1,6 @@
 //! What is to be deployed, read from the manifest.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -7,7 +8,7 @@ use cli::BadInput;
 use jiff::Timestamp;
 use manifest::component::{Fleet, Service};
 use manifest::{Deployment, Identity, IdentityKind, Image, Stamp, Verdict};
-use provider::{GroupSpec, ServiceSpec};
+use provider::{GroupSpec, ServiceSpec, origin};
 
 use crate::journal::Rollout;
 use crate::{names, preflight};
@@ -29,6 +30,8 @@ pub struct Request {
     pub verdict: Option<Verdict>,
     /// The component's name and version.
     pub component: (String, String),
+    /// What says of a group which run of which stage made it, and from what.
+    origin: BTreeMap<String, String>,
     /// When the run began.
     pub started: Timestamp,
 }
@@ -37,6 +40,7 @@ impl Request {
     /// Reads what is to be deployed. An error if the manifest has no image that could be.
     pub fn read(path: &Path, environment: &str) -> Result<Self> {
         let manifest = manifest::read(path)?;
+        let origin = origin::tags("deployer", Some(&manifest));
         let image = preflight::image_of(&manifest).map_err(|error| error.in_file(path))?.clone();
         let component = manifest.component;
         let Service { image: recipe, deploy, .. } = component.service().map_err(BadInput::from)?;
@@ -52,11 +56,13 @@ impl Request {
                 health: deploy.health.clone(),
                 dns: fleet.dns.clone(),
                 listen: fleet.listen,
+                aws: fleet.aws.clone(),
             },
             fleet,
             image,
             verdict: manifest.tests.get(&recipe.builder).cloned(),
             component: (component.name.clone(), manifest.source.map_or_else(String::new, |source| source.version)),
+            origin,
             started: Timestamp::now(),
         })
     }
@@ -76,7 +82,9 @@ impl Request {
             name: rollout.group.clone(),
             image: rollout.image.clone(),
             size: rollout.size,
-            tags: self.fleet.tags.clone().into_iter().chain(tags).collect(),
+            initial: (rollout.at_least > rollout.size).then_some(rollout.at_least),
+            tags: self.fleet.tags.clone().into_iter().chain(tags).chain(self.origin.clone()).collect(),
+            aws: self.fleet.aws.clone(),
         }
     }
 

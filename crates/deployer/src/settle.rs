@@ -10,6 +10,9 @@ use crate::journal::{self, Event, Kind, Next, Rollout};
 use crate::site::Site;
 use crate::weights;
 
+/// How much of an error the journal keeps: a provider's entry may hold no more than some kilobytes.
+const REASON: usize = 1000;
+
 /// What became of that which an earlier run left.
 #[derive(Debug)]
 pub enum Settled {
@@ -69,6 +72,7 @@ pub async fn complete<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout) -> Resul
         let until = Timestamp::now() + SignedDuration::from_secs(rollout.retain_seconds.try_into()?);
         narrate::detail(&format!("{previous} is kept until {until:.0} for `deployer rollback`"));
         site.record(Event::Retained { group: previous.clone(), until }).await?;
+        site.provider.hold(site.service, previous, until).await?;
     }
     site.record(Event::Finished { deployment: rollout.deployment.clone() }).await
 }
@@ -84,7 +88,7 @@ pub async fn back_out<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, reason: 
 
 async fn undo<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, reason: &str) -> Result<()> {
     let Rollout { group, previous, .. } = rollout;
-    site.record(Event::BackingOut { reason: reason.to_owned() }).await?;
+    site.record(Event::BackingOut { reason: reason.chars().take(REASON).collect() }).await?;
     let view = site.view().await?;
     if view.weight(group) > 0 {
         match previous {
@@ -92,8 +96,9 @@ async fn undo<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, reason: &str) ->
             None => site.withdraw(group).await?,
         }
     }
-    if rollout.kind == Kind::Deploy && view.groups.contains_key(group) {
-        let drained = health::drained(site, group).await?;
+    if rollout.kind == Kind::Deploy {
+        // Also one that is not listed: a run that was killed while it made the group may have left parts of it.
+        let drained = !view.groups.contains_key(group) || health::drained(site, group).await?;
         site.destroy_group(group, !drained).await?;
     }
     site.record(Event::BackedOut).await?;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use cli::narrate;
 use jiff::Timestamp;
-use provider::{Fleets, Group, GroupSpec, Member, Service, ServiceSpec};
+use provider::{Fleets, GroupSpec, Member, Service, ServiceSpec};
 
 use crate::invariants::{self, GroupView, View, Violation};
 use crate::journal::{self, Entry, Event};
-use crate::weights::Weights;
+use crate::weights::{self, Weights};
 
 /// A service at its provider. Whoever changes it holds its lock.
 #[derive(Debug)]
@@ -18,6 +18,20 @@ pub struct Site<'a, P> {
     pub provider: &'a P,
     /// Its name.
     pub service: &'a str,
+}
+
+/// Works on a service under its lock.
+pub async fn locked<'a, P: Fleets, T>(
+    provider: &'a P,
+    service: &'a str,
+    work: impl AsyncFnOnce(&Site<'a, P>) -> Result<T>,
+) -> Result<T> {
+    let lock = provider.lock_service(service).await?;
+    let done = work(&Site { provider, service }).await;
+    if let Err(error) = provider.unlock_service(lock).await {
+        narrate::note(&format!("the lock of {service} could not be given back, and ends by itself: {error:#}"));
+    }
+    done
 }
 
 impl<P: Fleets> Site<'_, P> {
@@ -41,9 +55,10 @@ impl<P: Fleets> Site<'_, P> {
     /// The groups and all their instances, read afresh.
     pub async fn view(&self) -> Result<View> {
         let mut view = View::default();
-        for (name, Group { spec, weight, .. }) in self.read().await?.map(|service| service.groups).unwrap_or_default() {
+        for (name, group) in self.read().await?.map(|service| service.groups).unwrap_or_default() {
             let members = self.members(&name).await?;
-            view.groups.insert(name, GroupView { weight, size: spec.size, image: spec.image, members });
+            let (weight, size) = (group.weight, group.size());
+            view.groups.insert(name, GroupView { weight, size, image: group.spec.image, members });
         }
         Ok(view)
     }
@@ -82,7 +97,12 @@ impl<P: Fleets> Site<'_, P> {
 
     /// Moves traffic forward, where at least `floor` healthy instances then carry it.
     pub async fn shift(&self, weights: &Weights, floor: u32) -> Result<()> {
-        self.weigh(weights, |view| invariants::may_shift(view, weights, floor)).await
+        let divisions = journal::divisions(&self.entries().await?);
+        let may = |view: &View| {
+            invariants::as_left(view, &divisions)?;
+            invariants::may_shift(view, weights, floor)
+        };
+        self.weigh(weights, may).await
     }
 
     /// Moves all traffic at once, as a rollback does.
@@ -96,8 +116,7 @@ impl<P: Fleets> Site<'_, P> {
     }
 
     async fn weigh(&self, weights: &Weights, may: impl FnOnce(&View) -> Result<(), Violation>) -> Result<()> {
-        let shares: Vec<_> = weights.iter().map(|(group, weight)| format!("{group} {weight} %")).collect();
-        let shares = shares.join(", ");
+        let shares = weights::in_words(weights);
         may(&self.view().await?).with_context(|| format!("dividing the traffic: {shares}"))?;
         narrate::step(&format!("{}: traffic to {shares}", self.service));
         self.record(Event::Shifting { weights: weights.clone() }).await?;
@@ -111,7 +130,7 @@ impl<P: Fleets> Site<'_, P> {
         narrate::step(&format!("{group}: removing it"));
         self.record(Event::DestroyingGroup { group: group.to_owned() }).await?;
         let cut_off = self.provider.destroy_group(self.service, group).await?;
-        if cut_off > 0 {
+        if let Some(cut_off @ 1..) = cut_off {
             narrate::note(&format!("{group} is removed, and {cut_off} requests that it still answered were cut off"));
         }
         Ok(())

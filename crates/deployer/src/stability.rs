@@ -91,7 +91,7 @@ mod tests {
             address: None,
             starts,
             health,
-            open_requests: 0,
+            open_requests: Some(0),
             weight: 0,
             last_check: String::new(),
         }

@@ -127,7 +127,7 @@ impl Locald {
                 present
             }
             None => {
-                let group = Group { spec: spec.clone(), weight: 0, created: Timestamp::now() };
+                let group = Group { spec: spec.clone(), resized: None, weight: 0, created: Timestamp::now() };
                 let members = (0..spec.size).map(|_| new_id()).collect();
                 let record = GroupRecord { group, members };
                 self.change_service(&service, |service| {
@@ -156,7 +156,7 @@ impl Locald {
             let row = rows.iter().find(|row| row.server == instance.id);
             Member {
                 health: row.map_or(MemberHealth::Absent, balancer::Row::health),
-                open_requests: row.and_then(|row| row.open_requests).unwrap_or_default(),
+                open_requests: Some(row.and_then(|row| row.open_requests).unwrap_or_default()),
                 weight: row.and_then(|row| row.weight).unwrap_or_default(),
                 last_check: row.map(balancer::Row::last_check).unwrap_or_default(),
                 instance: instance.id,

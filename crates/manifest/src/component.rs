@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Placement;
+use crate::{AwsFleet, Placement};
 
 /// A component: one service that is built, baked, tested and deployed as a whole; or, without the last three
 /// sections, a package that the images of others install.
@@ -177,6 +177,9 @@ pub struct FleetSettings {
     /// How long the replaced group is kept at size for a rollback, in seconds. Default 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retain_seconds: Option<u64>,
+    /// Where it is put on AWS. What an environment does not say of it is taken from `fleet`, key by key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsFleet>,
 }
 
 /// [`FleetSettings`] with nothing left open.
@@ -200,6 +203,8 @@ pub struct Fleet {
     pub healthy_seconds: u64,
     /// How long the replaced group is kept at size, in seconds.
     pub retain_seconds: u64,
+    /// Where it is put on AWS.
+    pub aws: AwsFleet,
 }
 
 /// Why a component cannot be deployed to an environment.
@@ -272,6 +277,7 @@ impl Deploy {
             healthy_checks: own.healthy_checks.or(all.healthy_checks).unwrap_or(Fleet::HEALTHY_CHECKS),
             healthy_seconds: own.healthy_seconds.or(all.healthy_seconds).unwrap_or(Fleet::HEALTHY_SECONDS),
             retain_seconds: own.retain_seconds.or(all.retain_seconds).unwrap_or(3600),
+            aws: own.aws.unwrap_or_default().or(all.aws.as_ref().unwrap_or(&AwsFleet::default())),
         })
     }
 
@@ -306,6 +312,19 @@ mod tests {
         assert_eq!(deploy.fleet_in("local").unwrap().dns, "hello.test");
         assert_eq!(deploy.fleet_in("live").unwrap().dns, "live.hello.test");
         assert_eq!(deploy.fleet_in("stage"), Err(NoEnvironment::Nameless { environment: "stage".to_owned() }));
+    }
+
+    #[test]
+    fn an_environment_replaces_single_keys_of_where_the_fleet_is_put() {
+        let on_aws = |vpc: Option<&str>, zone: Option<&str>| {
+            let (vpc, hosted_zone) = (vpc.map(str::to_owned), zone.map(str::to_owned));
+            Some(AwsFleet { vpc, hosted_zone, ..AwsFleet::default() })
+        };
+        let mut deploy = deploy();
+        deploy.fleet.aws = on_aws(Some("vpc-all"), Some("example.com"));
+        deploy.environments.get_mut("live").unwrap().aws = on_aws(Some("vpc-live"), None);
+        assert_eq!(Some(deploy.fleet_in("live").unwrap().aws), on_aws(Some("vpc-live"), Some("example.com")));
+        assert_eq!(Some(deploy.fleet_in("local").unwrap().aws), on_aws(Some("vpc-all"), Some("example.com")));
     }
 
     #[test]

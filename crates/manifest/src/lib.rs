@@ -9,6 +9,7 @@
 //! * [`read`] and [`update`] are the only ways in and out of a file.
 //! * [`json_schema`] is the contract for everyone who is not written in Rust.
 
+mod aws_fleet;
 pub mod component;
 mod entry;
 mod file;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use aws_fleet::{AwsBalancer, AwsFleet, BalancerKind, Scheme};
 pub use component::Component;
 pub use entry::{
     Artifact, CheckOutcome, Deployment, Earned, Image, Isolation, LeftOverProcess, ProvisionedStep, PublishedImage,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use jiff::Timestamp;
+use manifest::AwsFleet;
 use serde::{Deserialize, Serialize};
 
 use crate::InstanceState;
@@ -21,8 +22,11 @@ pub struct ServiceSpec {
     pub health: String,
     /// DNS name of the service.
     pub dns: String,
-    /// Port on which the balancer listens; `None`: a free one is chosen, and kept.
+    /// Port on which the balancer listens; `None`: one is chosen, and kept.
     pub listen: Option<u16>,
+    /// Where it is put on AWS.
+    #[serde(default)]
+    pub aws: AwsFleet,
 }
 
 /// A service as its provider knows it.
@@ -52,21 +56,37 @@ pub struct GroupSpec {
     pub name: String,
     /// Id of the image that its instances run.
     pub image: String,
-    /// Number of instances.
+    /// Number of instances that is asked for.
     pub size: u32,
+    /// Number that it begins with, where the group that it replaces has grown to more.
+    #[serde(default)]
+    pub initial: Option<u32>,
     /// Tags of the group and of its instances.
     pub tags: BTreeMap<String, String>,
+    /// Where it is put on AWS.
+    #[serde(default)]
+    pub aws: AwsFleet,
 }
 
 /// A group as its provider knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
-    /// What it was created as; `size` is the present one.
+    /// What it was created as.
     pub spec: GroupSpec,
+    /// How many instances it is to have now, where that is not what it was created with: its load made it grow.
+    #[serde(default)]
+    pub resized: Option<u32>,
     /// Its share of the traffic in percent; 0: none, and open requests run out.
     pub weight: u8,
     /// When it was created.
     pub created: Timestamp,
+}
+
+impl Group {
+    /// How many instances it is to have now.
+    pub fn size(&self) -> u32 {
+        self.resized.unwrap_or(self.spec.size)
+    }
 }
 
 /// What the balancer says of one instance.
@@ -81,6 +101,8 @@ pub enum MemberHealth {
     Unhealthy,
     /// It answers the health check.
     Healthy,
+    /// It is being taken off the balancer: it gets no new requests, and is given time for those that it has.
+    Draining,
 }
 
 /// One instance of a group.
@@ -96,19 +118,27 @@ pub struct Member {
     pub starts: u32,
     /// What the balancer says of it.
     pub health: MemberHealth,
-    /// Requests of it that are being answered at this moment.
-    pub open_requests: u64,
+    /// Requests of it that are being answered at this moment; `None` where the balancer does not say.
+    pub open_requests: Option<u64>,
     /// Its present share of the traffic in the balancer's own units; 0: none.
     pub weight: u32,
     /// What the last health check said, in the balancer's words.
     pub last_check: String,
 }
 
+/// A new group that is not, or does not stay, healthy: the verdict on a deployment, and no breakage of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotHealthy(pub String);
+
 /// Services, their groups and their traffic.
 ///
 /// Every verb converges: asked again for what is there already, it changes nothing and succeeds.
 #[expect(async_fn_in_trait, reason = "callers are generic over the provider and never need Send")]
 pub trait Fleets {
+    /// What keeps others from changing a service.
+    type ServiceLock;
+
     /// The service, with its groups; `None` if there is none. Read-only: starts nothing.
     async fn service(&self, name: &str) -> Result<Option<Service>>;
 
@@ -117,6 +147,10 @@ pub trait Fleets {
 
     /// Names of all services that have a journal, also of those that have not been made. Read-only: starts nothing.
     async fn journalled(&self) -> Result<Vec<String>>;
+
+    /// Whether it could make the service with groups of `size` instances, and divide the traffic by `steps`: an error
+    /// names the key of the component file that is missing, or that this provider cannot follow. Read-only.
+    async fn accepts(&self, service: &ServiceSpec, size: u32, steps: &[u8]) -> Result<()>;
 
     /// Makes the service's balancer and DNS name, without instances.
     async fn create_service(&self, spec: &ServiceSpec) -> Result<Service>;
@@ -127,17 +161,26 @@ pub trait Fleets {
     /// The group's instances as they are now, from a fresh read.
     async fn members(&self, service: &str, group: &str) -> Result<Vec<Member>>;
 
-    /// Sets the share of traffic of every group named, in percent, all in one step.
+    /// Sets the share of traffic of every group named, in percent, all in one step. A group that gets traffic is held
+    /// no longer.
+    ///
+    /// [`NotHealthy`], and traffic where it was: the balancer found that the group which was to get it cannot answer.
     async fn set_weights(&self, service: &str, weights: &BTreeMap<String, u8>) -> Result<()>;
 
-    /// Takes a group with weight 0 off the balancer and terminates its instances. It waits for no request: returns how
-    /// many were open and have been cut off.
-    async fn destroy_group(&self, service: &str, group: &str) -> Result<u64>;
+    /// Holds a group without traffic as it is until then, for a switch back: no scaling of its own changes its size.
+    async fn hold(&self, service: &str, group: &str, until: Timestamp) -> Result<()>;
+
+    /// Takes a group with weight 0 off the balancer and terminates its instances.
+    ///
+    /// Where open requests can be counted, it waits for none, and returns how many have been cut off. Where only the
+    /// balancer knows of them (`None`), it waits until that says that the instances have drained.
+    async fn destroy_group(&self, service: &str, group: &str) -> Result<Option<u64>>;
 
     /// Destroys the service: its groups, balancer and DNS name.
     async fn destroy_service(&self, name: &str) -> Result<()>;
 
-    /// Starts again what should run and does not, such as after a reboot of the host.
+    /// Starts again what should run and does not, such as after a reboot of the host. Gives back to its own scaling
+    /// what is held and should not be.
     async fn repair(&self) -> Result<()>;
 
     /// The last lines of an instance's log, and the state of its failed units where it can tell.
@@ -146,9 +189,12 @@ pub trait Fleets {
     /// The journal of the service's deployment, oldest entry first.
     async fn journal(&self, service: &str) -> Result<Vec<serde_json::Value>>;
 
-    /// Adds an entry to the journal. It is on disk when this returns.
+    /// Adds an entry to the journal. It is kept when this returns. An error if another run has the service's lock.
     async fn record(&self, service: &str, entry: &serde_json::Value) -> Result<()>;
 
     /// Takes the lock under which one deployment at a time changes the service.
-    async fn lock_service(&self, name: &str) -> Result<cli::lock::Lock>;
+    async fn lock_service(&self, name: &str) -> Result<Self::ServiceLock>;
+
+    /// Gives the lock back. One that is not given back, for its holder was killed, is free after a while.
+    async fn unlock_service(&self, lock: Self::ServiceLock) -> Result<()>;
 }

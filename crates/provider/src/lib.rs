@@ -25,7 +25,7 @@ use anyhow::Result;
 use cli::args::{ProviderArgs, ProviderName};
 use cli::narrate;
 
-pub use fleets::{Fleets, Group, GroupSpec, Member, MemberHealth, Service, ServiceSpec};
+pub use fleets::{Fleets, Group, GroupSpec, Member, MemberHealth, NotHealthy, Service, ServiceSpec};
 pub use images::{
     Access, AccessKeys, Attachment, ImageFilter, Images, LayerRecord, LeftOver, Medium, RegisteredImage, Registration,
     SourceImage, StoredVerdict, VolumeRecord, VolumeSpec, partition, root_partition,

@@ -5,14 +5,14 @@ use cli::args::{ManifestArgs, ProviderArgs};
 use cli::{ExitCode, narrate};
 use jiff::Timestamp;
 use manifest::component::Deploy;
-use provider::{Fleets, Images, Service};
+use provider::{Fleets, Images, NotHealthy, Service};
 use uuid::Uuid;
 
-use crate::health::{self, NotHealthy};
+use crate::health;
 use crate::journal::{self, Event, Kind, Rollout};
 use crate::request::Request;
 use crate::settle::{self, Settled};
-use crate::site::Site;
+use crate::site::{self, Site};
 use crate::stability::{Criterion, wholly_healthy};
 use crate::{names, preflight, target, weights};
 
@@ -33,41 +33,42 @@ pub struct Args {
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
     let request = Request::read(&args.manifest.manifest, &args.environment)?;
     let force = args.manifest.force;
-    provider::dispatch!(provider::open(provider).await?, provider => deploy(&provider, &request, force).await)
+    provider::dispatch!(provider::open(provider).await?, provider => {
+        site::locked(&provider, &request.service.name, async |site| deploy(site, &request, force).await).await
+    })
 }
 
 /// The whole sequence. Whatever of it a killed run had done is found done when it is run again.
-async fn deploy<P: Fleets + Images>(provider: &P, request: &Request, force: bool) -> Result<ExitCode> {
-    let site = Site { provider, service: &request.service.name };
-    let _lock = provider.lock_service(site.service).await?;
+async fn deploy<P: Fleets + Images>(site: &Site<'_, P>, request: &Request, force: bool) -> Result<ExitCode> {
     preflight::same_service(&request.service, site.read().await?.as_ref())?;
-    preflight::nobody_elses(&request.service, &provider.services().await?)?;
-    if let Err(refusal) = preflight::check(provider, request).await? {
+    preflight::nobody_elses(&request.service, &site.provider.services().await?)?;
+    site.provider.accepts(&request.service, request.fleet.instances, &request.fleet.steps).await?;
+    if let Err(refusal) = preflight::check(site.provider, request).await? {
         narrate::error(&refusal.to_string());
         return Ok(ExitCode::Verdict);
     }
     let wanted = (request.image.identity.value.as_str(), request.fleet.instances);
-    let unfinished = match settle::earlier_run(&site, Some(wanted)).await? {
+    let unfinished = match settle::earlier_run(site, Some(wanted)).await? {
         Settled::GoesOn(rollout) => Some(rollout),
         _ => None,
     };
-    start_again(&site, request).await?;
-    if unfinished.is_none() && !force && serves_already(&site, request).await? {
+    start_again(site, request).await?;
+    if unfinished.is_none() && !force && serves_already(site, request).await? {
         return Ok(ExitCode::Done);
     }
     site.remove_retired(Timestamp::now()).await?;
     let rollout = match unfinished {
         Some(rollout) => rollout,
-        None => begin(&site, request).await?,
+        None => begin(site, request).await?,
     };
-    match roll_out(&site, &rollout, request).await {
+    match roll_out(site, &rollout, request).await {
         Ok(url) => {
-            settle::complete(&site, &rollout).await?;
+            settle::complete(site, &rollout).await?;
             request.note_deployment(&rollout.group, rollout.previous.as_deref(), &url)?;
             println!("{url}");
             Ok(ExitCode::Done)
         }
-        Err(error) => take_back(&site, &rollout, error).await,
+        Err(error) => take_back(site, &rollout, error).await,
     }
 }
 
@@ -76,12 +77,12 @@ async fn roll_out<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, request: &Re
     let service = site.create_service(&request.service).await?;
     let present = service.groups.get(&rollout.group).map(|present| present.spec.clone());
     site.create_group(&present.unwrap_or_else(|| request.group(rollout))).await?;
-    health::stable(site, &rollout.group, rollout.size, rollout.healthy).await?;
+    health::stable(site, &rollout.group, rollout.instances(), rollout.healthy).await?;
     let reached = site.view().await?.weight(&rollout.group);
     for weights in weights::plan(&request.fleet.steps, &rollout.group, rollout.previous.as_deref(), reached) {
-        site.shift(&weights, rollout.size).await?;
+        site.shift(&weights, rollout.instances()).await?;
         // The gate of the last step is the bake: the old group is still at size.
-        health::gate(site, &rollout.group, rollout.size, &request.fleet).await?;
+        health::gate(site, &rollout.group, rollout.instances(), &request.fleet).await?;
     }
     Ok(service.url)
 }
@@ -98,11 +99,14 @@ async fn begin<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Result<Rollo
         );
     }
     let present = view.groups.keys().map(String::as_str).collect();
+    let service = site.read().await?;
+    let grown = carrying.first().and_then(|group| service.as_ref()?.groups[*group].resized);
     let rollout = Rollout {
         deployment: Uuid::new_v4().to_string(),
         kind: Kind::Deploy,
         image: request.image.identity.value.clone(),
         size: request.fleet.instances,
+        at_least: grown.unwrap_or_default(),
         group: names::next_group(site.service, journal::last_group(&entries), &present),
         previous: carrying.first().map(|group| (*group).to_owned()),
         retain_seconds: request.fleet.retain_seconds,
@@ -133,7 +137,7 @@ async fn serves_already<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Res
     let Some((group, size)) = sole_carrier(Some(&service)) else { return Ok(false) };
     let as_asked = preflight::same_service(&request.service, Some(&service)).is_ok()
         && service.groups[&group].spec.image == request.image.identity.value
-        && size == request.fleet.instances;
+        && service.groups[&group].spec.size == request.fleet.instances;
     if !as_asked || !wholly_healthy(&site.members(&group).await?, usize::try_from(size)?) {
         return Ok(false);
     }
@@ -145,10 +149,10 @@ async fn serves_already<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Res
     Ok(true)
 }
 
-/// The group that has all of the traffic, with its size.
+/// The group that has all of the traffic, with its present size.
 fn sole_carrier(service: Option<&Service>) -> Option<(String, u32)> {
     let carrier = service?.groups.iter().find(|(_, group)| group.weight == 100)?;
-    Some((carrier.0.clone(), carrier.1.spec.size))
+    Some((carrier.0.clone(), carrier.1.size()))
 }
 
 /// The verdict on a new group is an answer; anything else that went wrong is an error. Both are taken back.

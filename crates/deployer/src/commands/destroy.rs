@@ -5,7 +5,7 @@ use cli::args::ProviderArgs;
 use cli::{ExitCode, narrate};
 use provider::Fleets;
 
-use crate::site::Site;
+use crate::site::{self, Site};
 use crate::target::{Named, Target};
 
 /// Remove the service with its groups, its balancer and its DNS name, and nothing else.
@@ -18,12 +18,12 @@ pub struct Args {
 /// Finds the service, and destroys it.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
     let named = args.target.resolve()?;
-    provider::dispatch!(provider::open(provider).await?, provider => destroy(&provider, &named).await)
+    provider::dispatch!(provider::open(provider).await?, provider => {
+        site::locked(&provider, &named.service, async |site| destroy(site, &named).await).await
+    })
 }
 
-async fn destroy<P: Fleets>(provider: &P, named: &Named) -> Result<ExitCode> {
-    let site = Site { provider, service: &named.service };
-    let _lock = provider.lock_service(site.service).await?;
+async fn destroy<P: Fleets>(site: &Site<'_, P>, named: &Named) -> Result<ExitCode> {
     // A deployment that was killed at its very beginning left no more than its journal.
     let is_there = site.read().await?.is_some() || !site.entries().await?.is_empty();
     if is_there {

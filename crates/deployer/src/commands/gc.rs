@@ -4,10 +4,10 @@ use anyhow::Result;
 use cli::args::ProviderArgs;
 use cli::{ExitCode, narrate};
 use jiff::Timestamp;
-use provider::Fleets;
+use provider::{Fleets, Service};
 
 use crate::journal;
-use crate::site::Site;
+use crate::site::{self, Site};
 
 /// Remove the replaced groups of all services whose time is past.
 ///
@@ -23,17 +23,19 @@ pub async fn run(_: Args, provider: &ProviderArgs) -> Result<ExitCode> {
 async fn collect<P: Fleets>(provider: &P) -> Result<ExitCode> {
     let mut removed = Vec::new();
     for service in provider.services().await? {
-        let site = Site { provider, service: &service.spec.name };
-        let _lock = provider.lock_service(site.service).await?;
-        if !service.running || journal::unfinished(&site.entries().await?).is_some() {
-            narrate::note(&format!("{} is not in order and is left alone: run `deployer repair`", site.service));
-            continue;
-        }
-        removed.extend(site.remove_retired(Timestamp::now()).await?);
+        removed.extend(site::locked(provider, &service.spec.name, async |site| retire(site, &service).await).await?);
     }
     removed.iter().for_each(|group| println!("{group}"));
     if removed.is_empty() {
         narrate::unchanged("no group's time is past");
     }
     Ok(ExitCode::Done)
+}
+
+async fn retire<P: Fleets>(site: &Site<'_, P>, service: &Service) -> Result<Vec<String>> {
+    if !service.running || journal::unfinished(&site.entries().await?).is_some() {
+        narrate::note(&format!("{} is not in order and is left alone: run `deployer repair`", site.service));
+        return Ok(Vec::new());
+    }
+    site.remove_retired(Timestamp::now()).await
 }

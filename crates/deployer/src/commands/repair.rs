@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use cli::args::ProviderArgs;
 use cli::{ExitCode, narrate};
-use provider::Fleets;
+use provider::{Fleets, NotHealthy};
 
-use crate::health::{self, NotHealthy};
-use crate::site::Site;
+use crate::health;
+use crate::site::{self, Site};
 use crate::{journal, settle};
 
 /// Start again what should run, and complete or take back what a killed run left.
@@ -35,10 +35,11 @@ async fn repair<P: Fleets>(provider: &P) -> Result<ExitCode> {
     provider.repair().await?;
     let mut code = ExitCode::Done;
     for name in &names {
-        let site = Site { provider, service: name };
-        let _lock = provider.lock_service(site.service).await?;
-        settle::earlier_run(&site, None).await?;
-        match serving(&site).await {
+        let settled = site::locked(provider, name, async |site| {
+            settle::earlier_run(site, None).await?;
+            serving(site).await
+        });
+        match settled.await {
             Ok(Some(url)) => narrate::detail(&format!("{name} is in order: {url}")),
             Ok(None) => narrate::detail(&format!("{name} is no more")),
             Err(error) if error.is::<NotHealthy>() => {
@@ -57,7 +58,7 @@ async fn serving<P: Fleets>(site: &Site<'_, P>) -> Result<Option<String>> {
     let Some(service) = site.read().await? else { return Ok(None) };
     let healthy = journal::last_rollout(&site.entries().await?).map(|rollout| rollout.healthy).unwrap_or_default();
     for (name, group) in service.groups.iter().filter(|(_, group)| group.weight > 0) {
-        health::stable(site, name, group.spec.size, healthy).await?;
+        health::stable(site, name, group.size(), healthy).await?;
     }
     Ok(Some(service.url))
 }

@@ -5,14 +5,14 @@ use cli::args::ProviderArgs;
 use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
 use manifest::{Deployment, Identity, Stamp};
-use provider::{Fleets, Group, Service};
+use provider::{Fleets, Group, NotHealthy, Service};
 use uuid::Uuid;
 
-use crate::health::{self, NotHealthy};
+use crate::health;
 use crate::journal::{self, Event, Kind, Rollout};
 use crate::request::group_kind;
 use crate::settle::{self, Settled};
-use crate::site::Site;
+use crate::site::{self, Site};
 use crate::stability::wholly_healthy;
 use crate::target::{Named, Target};
 use crate::weights;
@@ -33,14 +33,14 @@ pub struct Args {
 /// Finds the service, and switches.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
     let named = args.target.resolve()?;
-    provider::dispatch!(provider::open(provider).await?, provider => roll_back(&provider, &named).await)
+    provider::dispatch!(provider::open(provider).await?, provider => {
+        site::locked(&provider, &named.service, async |site| roll_back(site, &named).await).await
+    })
 }
 
-async fn roll_back<P: Fleets>(provider: &P, named: &Named) -> Result<ExitCode> {
+async fn roll_back<P: Fleets>(site: &Site<'_, P>, named: &Named) -> Result<ExitCode> {
     let started = Timestamp::now();
-    let site = Site { provider, service: &named.service };
-    let _lock = provider.lock_service(site.service).await?;
-    let settled = settle::earlier_run(&site, None).await?;
+    let settled = settle::earlier_run(site, None).await?;
     let taken_back = matches!(&settled, Settled::TakenBack(rollout) if rollout.kind == Kind::Deploy);
     let Some(service) = site.read().await? else {
         // It was the service's first deployment: before it there was nothing.
@@ -49,7 +49,7 @@ async fn roll_back<P: Fleets>(provider: &P, named: &Named) -> Result<ExitCode> {
     match settled {
         _ if taken_back => narrate::step(&format!("{}: what served before serves again", site.service)),
         Settled::Completed(rollout) if rollout.kind == Kind::Rollback => end(named, &service, &rollout, started)?,
-        _ => match switch(&site, &service).await {
+        _ => match switch(site, &service).await {
             Ok(rollout) => end(named, &service, &rollout, started)?,
             Err(error) if error.is::<NotHealthy>() => {
                 narrate::error(&format!("{error}; the traffic stays where it is"));
@@ -100,6 +100,7 @@ async fn begin<P: Fleets>(site: &Site<'_, P>, service: &Service) -> Result<Rollo
         kind: Kind::Rollback,
         image: group.image.clone(),
         size: group.size,
+        at_least: 0,
         group: name.clone(),
         previous: view.carrying().first().map(|group| (*group).to_owned()),
         retain_seconds: last.map_or(RETAIN_SECONDS, |rollout| rollout.retain_seconds),

@@ -104,12 +104,12 @@ async fn read<P: Fleets>(provider: &P, named: &Named) -> Result<Status> {
     for group in groups.keys() {
         members.insert(group.clone(), provider.members(site.service, group).await?);
     }
-    let status = |(name, Group { spec, weight, created }): (String, Group)| GroupStatus {
+    let status = |(name, Group { spec, resized, weight, created }): (String, Group)| GroupStatus {
         retained_until: journal::retained(&entries).filter(|it| it.0 == name && weight == 0).map(|(_, until)| until),
         members: members.remove(&name).unwrap_or_default(),
         version: spec.tags.get("version").cloned(),
         image: spec.image,
-        size: spec.size,
+        size: resized.unwrap_or(spec.size),
         name,
         weight,
         created,
@@ -164,7 +164,7 @@ fn cells(member: &Member) -> [String; 7] {
         word(serde_json::to_value(member.state)),
         member.starts.to_string(),
         word(serde_json::to_value(member.health)),
-        member.open_requests.to_string(),
+        member.open_requests.map_or_else(|| "?".to_owned(), |open| open.to_string()),
         member.last_check.clone(),
     ]
 }
@@ -182,7 +182,7 @@ mod tests {
             address: None,
             starts: 1,
             health: MemberHealth::Unknown,
-            open_requests: 0,
+            open_requests: Some(0),
             weight: 0,
             last_check: String::new(),
         };

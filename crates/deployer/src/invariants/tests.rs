@@ -10,7 +10,7 @@ fn group(weight: u8, size: u32, healthy: u32) -> GroupView {
         address: None,
         starts: 1,
         health: if number < healthy { MemberHealth::Healthy } else { MemberHealth::Absent },
-        open_requests: 0,
+        open_requests: Some(0),
         weight: 0,
         last_check: String::new(),
     };
@@ -74,6 +74,15 @@ fn somebody_elses_change_stops_a_deployment() {
 }
 
 #[test]
+fn another_division_than_the_last_two_is_somebody_elses() {
+    let view = view([("old", group(90, 2, 2)), ("new", group(10, 2, 2))]);
+    let (before, tenth) = (all("old", None), [("old".to_owned(), 90), ("new".to_owned(), 10)].into());
+    assert_eq!(as_left(&view, &[before.clone(), tenth]), Ok(()));
+    let changed = as_left(&view, &[before, half()]).unwrap_err().to_string();
+    assert!(changed.contains("(new 10 %, old 90 %)"), "{changed}");
+}
+
+#[test]
 fn traffic_goes_back_to_fewer_instances_but_never_to_none_while_somebody_answers() {
     let back = all("old", Some("new"));
     let view_of = |old, new| view([("old", group(50, 2, old)), ("new", group(50, 2, new))]);
@@ -92,7 +101,7 @@ fn a_group_that_carries_traffic_is_never_destroyed() {
 #[test]
 fn open_requests_are_waited_for_until_their_time_is_out() {
     let mut busy = group(0, 1, 1);
-    busy.members[0].open_requests = 3;
+    busy.members[0].open_requests = Some(3);
     let view = view([("old", group(100, 2, 2)), ("new", busy)]);
     assert_eq!(may_destroy(&view, "new", false), Err(Violation::NotDrained { group: "new".to_owned(), open: 3 }));
     assert_eq!(may_destroy(&view, "new", true), Ok(()));

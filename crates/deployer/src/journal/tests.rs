@@ -7,6 +7,7 @@ fn rollout(kind: Kind, group: &str, previous: Option<&str>) -> Rollout {
         kind,
         image: format!("image of {group}"),
         size: 2,
+        at_least: 0,
         group: group.to_owned(),
         previous: previous.map(str::to_owned),
         retain_seconds: 3600,
@@ -136,6 +137,15 @@ fn the_groups_of_a_rollout_under_way_are_never_idle() {
     let journal = deployment(&[]);
     let weights = [("v0".to_owned(), 0), ("v1".to_owned(), 0)].into();
     assert_eq!(idle_groups(&journal, &weights, Timestamp::from_second(99_999).unwrap()), Vec::<String>::new());
+}
+
+#[test]
+fn the_traffic_may_be_as_it_was_told_last_or_as_it_was_before() {
+    let journal = deployment(&[]);
+    let half: Weights = [("v0".to_owned(), 50), ("v1".to_owned(), 50)].into();
+    assert_eq!(divisions(&journal[..3]), [weights::all("v0", None)]);
+    assert_eq!(divisions(&journal[..4]), [weights::all("v0", None), half.clone()]);
+    assert_eq!(divisions(&journal), [half, weights::all("v1", Some("v0"))]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use jiff::Timestamp;
-use manifest::{IdentityKind, Stamp};
+use manifest::{AwsFleet, IdentityKind, Stamp};
 
 use super::*;
 
@@ -85,6 +85,7 @@ fn asked() -> ServiceSpec {
         health: "/healthz".to_owned(),
         dns: "hello.kiln.internal".to_owned(),
         listen: None,
+        aws: AwsFleet::default(),
     }
 }
 

@@ -80,6 +80,7 @@ mod tests {
             health: "/health".to_owned(),
             dns: "hello.kiln.test".to_owned(),
             listen: Some(8000),
+            aws: Default::default(),
         };
         let service = ServiceRecord {
             spec,

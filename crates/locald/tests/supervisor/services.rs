@@ -15,11 +15,20 @@ fn service(listen: Option<u16>) -> ServiceSpec {
         health: "/".to_owned(),
         dns: "hello.kiln.test".to_owned(),
         listen,
+        aws: Default::default(),
     }
 }
 
 fn group(name: &str) -> GroupSpec {
-    GroupSpec { service: "hello".to_owned(), name: name.to_owned(), image: IMAGE.to_owned(), size: 2, tags: [].into() }
+    GroupSpec {
+        service: "hello".to_owned(),
+        name: name.to_owned(),
+        image: IMAGE.to_owned(),
+        size: 2,
+        initial: None,
+        tags: [].into(),
+        aws: Default::default(),
+    }
 }
 
 async fn until_healthy(fixture: &Fixture, group: &str) {
@@ -32,7 +41,7 @@ async fn until_healthy(fixture: &Fixture, group: &str) {
 
 async fn open_requests(fixture: &Fixture, group: &str) -> u64 {
     let members = fixture.local.members("hello", group).await.unwrap();
-    members.iter().map(|member| member.open_requests).sum()
+    members.iter().filter_map(|member| member.open_requests).sum()
 }
 
 /// Requests without a pause until it is told to stop: how many, and what went wrong.
@@ -81,7 +90,7 @@ async fn a_group_replaces_another_without_a_failed_request_although_locald_is_ki
     let weights = [("hello-v000".to_owned(), 0), ("hello-v001".to_owned(), 100)];
     local.set_weights("hello", &weights.into()).await.unwrap();
     until_async("the old group has answered", async || open_requests(&fixture, "hello-v000").await == 0).await;
-    assert_eq!(local.destroy_group("hello", "hello-v000").await.unwrap(), 0);
+    assert_eq!(local.destroy_group("hello", "hello-v000").await.unwrap(), Some(0));
     let before = asked.load(Ordering::SeqCst);
     until_async("the new group answers", async || asked.load(Ordering::SeqCst) > before + 10).await;
 
@@ -108,7 +117,7 @@ async fn a_request_without_an_end_does_not_keep_its_group() {
     let asked = tokio::spawn(reqwest::Client::new().post(url).body("a question").send());
     until_async("it is being answered", async || open_requests(&fixture, "hello-v000").await == 1).await;
     local.set_weights("hello", &[("hello-v000".to_owned(), 0)].into()).await.unwrap();
-    assert_eq!(local.destroy_group("hello", "hello-v000").await.unwrap(), 1);
+    assert_eq!(local.destroy_group("hello", "hello-v000").await.unwrap(), Some(1));
     let answer = asked.await.unwrap();
     assert!(answer.as_ref().map_or(true, |answer| answer.status().is_server_error()), "{answer:?}");
     assert!(local.service("hello").await.unwrap().unwrap().groups.is_empty());

@@ -1,67 +1,362 @@
-//! Not there yet.
+//! Services on AWS: a balancer and a Route 53 record, with a target group and an Auto Scaling group for each group.
 
-#![expect(unused_variables)]
+mod alias;
+mod application;
+mod change;
+mod classic;
+mod groups;
+mod lock;
+mod names;
+mod parameters;
+
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
+use aws_sdk_autoscaling::types::AutoScalingGroup;
+use cli::BadInput;
+use jiff::Timestamp;
+use manifest::BalancerKind;
+use serde_json::Value;
 
+use self::application::Forward;
+use self::change::Change;
+use self::lock::ServiceLock;
 use super::Aws;
-use crate::{Group, GroupSpec, Member, Service, ServiceSpec};
+use crate::{Fleets, Group, GroupSpec, Instances, Member, Service, ServiceSpec};
 
-impl crate::Fleets for Aws {
+/// How long what has just been made may be unknown to the next call.
+const KNOWN: Duration = Duration::from_secs(120);
+/// Lines of an instance's console that are shown.
+const LAST_LINES: usize = 40;
+
+impl Fleets for Aws {
+    type ServiceLock = ServiceLock;
+
     async fn service(&self, name: &str) -> Result<Option<Service>> {
-        bail!("the provider aws cannot do this yet")
+        match self.recorded(name).await? {
+            Some(spec) => self.as_it_is(spec).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn services(&self) -> Result<Vec<Service>> {
-        bail!("the provider aws cannot do this yet")
+        let mut services = Vec::new();
+        for spec in self.all_recorded().await?.0 {
+            services.push(self.as_it_is(spec).await?);
+        }
+        services.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+        Ok(services)
     }
 
     async fn journalled(&self) -> Result<Vec<String>> {
-        bail!("the provider aws cannot do this yet")
+        Ok(self.all_recorded().await?.1)
+    }
+
+    async fn accepts(&self, service: &ServiceSpec, size: u32, steps: &[u8]) -> Result<()> {
+        accept(service, size, steps)?;
+        self.zone(service).await.map(drop)
     }
 
     async fn create_service(&self, spec: &ServiceSpec) -> Result<Service> {
-        bail!("the provider aws cannot do this yet")
+        let spec = &ServiceSpec { listen: Some(application::port(spec)), ..spec.clone() };
+        self.carry_out(creating_service(spec)).await?;
+        if kind(spec) == BalancerKind::Application {
+            self.active(&spec.name).await?;
+        }
+        self.as_it_is(spec.clone()).await
     }
 
     async fn create_group(&self, spec: &GroupSpec) -> Result<Group> {
-        bail!("the provider aws cannot do this yet")
+        let service = self.must_be_recorded(&spec.service).await?;
+        self.carry_out(creating_group(&service, spec)).await?;
+        let made = self.group(&spec.name).await?;
+        groups::read(&made.with_context(|| format!("the group {} is gone", spec.name))?, 0)
     }
 
     async fn members(&self, service: &str, group: &str) -> Result<Vec<Member>> {
-        bail!("the provider aws cannot do this yet")
+        let Some(spec) = self.recorded(service).await? else { return Ok(Vec::new()) };
+        let Some(group) = self.group(group).await? else { return Ok(Vec::new()) };
+        self.members_of(&group, kind(&spec)).await
     }
 
     async fn set_weights(&self, service: &str, weights: &BTreeMap<String, u8>) -> Result<()> {
-        bail!("the provider aws cannot do this yet")
+        self.carry_out(dividing(&self.must_be_recorded(service).await?, weights)).await
     }
 
-    async fn destroy_group(&self, service: &str, group: &str) -> Result<u64> {
-        bail!("the provider aws cannot do this yet")
+    async fn hold(&self, _service: &str, group: &str, until: Timestamp) -> Result<()> {
+        self.carry_out(vec![Change::NoteHold(group, until), Change::SuspendScaling(group)]).await
+    }
+
+    async fn destroy_group(&self, service: &str, group: &str) -> Result<Option<u64>> {
+        if let Some(spec) = self.recorded(service).await? {
+            self.carry_out(destroying_group(&spec, group)).await?;
+        }
+        Ok(None)
     }
 
     async fn destroy_service(&self, name: &str) -> Result<()> {
-        bail!("the provider aws cannot do this yet")
+        if let Some(spec) = self.recorded(name).await? {
+            let groups = self.groups_of(name).await?;
+            let groups = groups.iter().map(groups::name_of);
+            let target_groups = self.target_groups(name).await?;
+            self.carry_out(destroying_service(&spec, groups, target_groups)).await?;
+        }
+        self.carry_out(vec![Change::Forget(name)]).await
     }
 
     async fn repair(&self) -> Result<()> {
-        bail!("the provider aws cannot do this yet")
+        for service in self.services().await? {
+            for group in self.groups_of(&service.spec.name).await? {
+                let name = groups::name_of(&group);
+                let has_traffic = service.groups.get(name).is_some_and(|group| group.weight > 0);
+                let is_over = groups::held_until(&group).is_none_or(|until| until <= Timestamp::now());
+                if groups::is_held(&group) && (has_traffic || is_over) {
+                    self.carry_out(freeing(name)).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn diagnose(&self, instance: &str) -> Result<String> {
-        bail!("the provider aws cannot do this yet")
+        let console = self.console(instance).await?;
+        let lines: Vec<_> = console.lines().collect();
+        Ok(lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"))
     }
 
-    async fn journal(&self, service: &str) -> Result<Vec<serde_json::Value>> {
-        bail!("the provider aws cannot do this yet")
+    async fn journal(&self, service: &str) -> Result<Vec<Value>> {
+        self.entries(service).await
     }
 
-    async fn record(&self, service: &str, entry: &serde_json::Value) -> Result<()> {
-        bail!("the provider aws cannot do this yet")
+    async fn record(&self, service: &str, entry: &Value) -> Result<()> {
+        self.add_entry(service, entry).await
     }
 
-    async fn lock_service(&self, name: &str) -> Result<cli::lock::Lock> {
-        bail!("the provider aws cannot do this yet")
+    async fn lock_service(&self, name: &str) -> Result<ServiceLock> {
+        self.take_lock(name, self.machine.if_held()).await
     }
+
+    async fn unlock_service(&self, lock: ServiceLock) -> Result<()> {
+        self.release(lock).await
+    }
+}
+
+/// The kind of the service's balancer.
+fn kind(spec: &ServiceSpec) -> BalancerKind {
+    spec.aws.balancer.kind.unwrap_or_default()
+}
+
+fn creating_service(spec: &ServiceSpec) -> Vec<Change<'_>> {
+    let balancer = match kind(spec) {
+        BalancerKind::Application => {
+            [Change::CreateTargetGroup(spec, None), Change::CreateBalancer(spec), Change::CreateListener(spec)]
+        }
+        BalancerKind::Classic => {
+            [Change::CreateClassic(spec), Change::CheckHealth(spec), Change::EnableDraining(&spec.name)]
+        }
+    };
+    [Change::Remember(spec)].into_iter().chain(balancer).chain([Change::PointName(spec)]).collect()
+}
+
+fn creating_group<'a>(service: &'a ServiceSpec, spec: &'a GroupSpec) -> Vec<Change<'a>> {
+    let target_group = match kind(service) {
+        BalancerKind::Application => {
+            vec![Change::CreateTargetGroup(service, Some(&spec.name)), Change::List(&service.name, &spec.name)]
+        }
+        BalancerKind::Classic => Vec::new(),
+    };
+    let group = [Change::CreateTemplate(spec), Change::CreateGroup(spec, kind(service))];
+    target_group.into_iter().chain(group).collect()
+}
+
+/// What gets traffic is held no longer: from before it has it.
+fn dividing<'a>(spec: &'a ServiceSpec, weights: &'a BTreeMap<String, u8>) -> Vec<Change<'a>> {
+    let service = &spec.name;
+    let carrying = || weights.iter().filter(|(_, weight)| **weight > 0).map(|(group, _)| group.as_str());
+    let freed = carrying().flat_map(freeing);
+    match kind(spec) {
+        BalancerKind::Application => freed.chain([Change::Divide(service, weights.clone())]).collect(),
+        BalancerKind::Classic => {
+            let others = weights.iter().filter(|(_, weight)| **weight == 0);
+            let detached = others.map(|(group, _)| Change::Detach(service, group));
+            let attached = carrying().map(|group| Change::Attach(service, group));
+            freed.chain(attached).chain(detached).chain([Change::NoteCarrier(service, carrying().next())]).collect()
+        }
+    }
+}
+
+fn freeing(group: &str) -> Vec<Change<'_>> {
+    vec![Change::ResumeScaling(group), Change::ForgetHold(group)]
+}
+
+/// The Auto Scaling group goes last: while it is there, so is the group.
+fn destroying_group<'a>(spec: &'a ServiceSpec, group: &'a str) -> Vec<Change<'a>> {
+    let service = &spec.name;
+    let off = match kind(spec) {
+        BalancerKind::Application => vec![
+            Change::Unlist(service, group),
+            Change::Drain(service, group),
+            Change::DeleteTargetGroup(names::target_group(service, group)),
+        ],
+        BalancerKind::Classic => vec![Change::Detach(service, group)],
+    };
+    off.into_iter().chain([Change::DeleteTemplate(group), Change::DeleteGroup(group)]).collect()
+}
+
+/// The name goes first, so that nobody asks any more, and the balancer with its listener before what they forward to.
+fn destroying_service<'a>(
+    spec: &'a ServiceSpec,
+    groups: impl Iterator<Item = &'a str> + Clone,
+    target_groups: Vec<String>,
+) -> Vec<Change<'a>> {
+    let service = &spec.name;
+    let mut changes = vec![Change::RemoveName(spec)];
+    match kind(spec) {
+        BalancerKind::Application => {
+            changes.push(Change::DeleteBalancer(service));
+            changes.extend(groups.clone().map(|group| Change::Drain(service, group)));
+            changes.extend(target_groups.into_iter().map(Change::DeleteTargetGroup));
+        }
+        BalancerKind::Classic => {
+            changes.extend(groups.clone().map(|group| Change::Detach(service, group)));
+            changes.push(Change::DeleteClassic(service));
+        }
+    }
+    changes.extend(groups.flat_map(|group| [Change::DeleteTemplate(group), Change::DeleteGroup(group)]));
+    changes
+}
+
+/// The subnets of the service's balancer.
+fn balancer_subnets(spec: &ServiceSpec) -> &[String] {
+    let own = &spec.aws.balancer.subnets;
+    if own.is_empty() { &spec.aws.instances.subnets } else { own }
+}
+
+/// What a service on AWS must have said of it.
+fn accept(spec: &ServiceSpec, size: u32, steps: &[u8]) -> Result<(), BadInput> {
+    let aws = &spec.aws;
+    let refuse = |why: String, remedy: String| Err(BadInput::new("reading the deploy section", why, remedy));
+    let missing = [
+        ("vpc", aws.vpc.is_none() && kind(spec) == BalancerKind::Application),
+        ("hosted_zone", aws.hosted_zone.is_none()),
+        ("instances.instance_type", aws.instances.instance_type.is_none()),
+        ("instances.subnets", aws.instances.subnets.is_empty()),
+    ];
+    let missing: Vec<_> =
+        missing.into_iter().filter(|(_, missing)| *missing).map(|(key, _)| format!("`{key}`")).collect();
+    if !missing.is_empty() {
+        let why = format!("on AWS the service {} needs {}", spec.name, missing.join(", "));
+        let remedy = "add that to [deploy.fleet.aws] in component.toml, or to the environment's own, and build again";
+        return refuse(why, remedy.to_owned());
+    }
+    if kind(spec) == BalancerKind::Classic && steps != [100] {
+        let why = format!("`steps` is {steps:?}, and a classic balancer knows no shares of the traffic");
+        let remedy =
+            "set `steps` to [100], or `kind` of [deploy.fleet.aws.balancer] to \"application\", and build again";
+        return refuse(why, remedy.to_owned());
+    }
+    match aws.max_size {
+        Some(most) if most < size => refuse(
+            format!("`max_size` of [deploy.fleet.aws] is {most}, and `instances` is {size}"),
+            "raise the one or lower the other in component.toml and build again".to_owned(),
+        ),
+        _ => Ok(()),
+    }
+}
+
+impl Aws {
+    async fn must_be_recorded(&self, service: &str) -> Result<ServiceSpec> {
+        self.recorded(service).await?.with_context(|| format!("there is no service {service}"))
+    }
+
+    /// A service with its groups and their shares, read afresh.
+    async fn as_it_is(&self, spec: ServiceSpec) -> Result<Service> {
+        let present = self.groups_of(&spec.name).await?;
+        let mut groups = BTreeMap::new();
+        match kind(&spec) {
+            BalancerKind::Application => {
+                let listener = self.listener(&spec.name).await?;
+                let forward = listener.and_then(|listener| listener.forward).unwrap_or_default();
+                for group in &present {
+                    let name = groups::name_of(group);
+                    let weight = forward.share(&names::target_group(&spec.name, name));
+                    groups.insert(name.to_owned(), groups::read(group, weight)?);
+                }
+                groups.extend(foreign(&spec, &forward, &groups));
+            }
+            BalancerKind::Classic => {
+                let carrier = self.attached_carrier(&spec.name, &present).await?;
+                for group in &present {
+                    let name = groups::name_of(group);
+                    let weight = if carrier.as_deref() == Some(name) { 100 } else { 0 };
+                    groups.insert(name.to_owned(), groups::read(group, weight)?);
+                }
+            }
+        }
+        let secure = spec.aws.balancer.certificate.is_some();
+        let url = match (secure, application::port(&spec)) {
+            (true, 443) => format!("https://{}/", spec.dns),
+            (true, port) => format!("https://{}:{port}/", spec.dns),
+            (false, 80) => format!("http://{}/", spec.dns),
+            (false, port) => format!("http://{}:{port}/", spec.dns),
+        };
+        let check_interval = application::CHECK_INTERVAL;
+        Ok(Service { url, spec, resolver: None, groups, running: true, check_interval })
+    }
+
+    async fn members_of(&self, group: &AutoScalingGroup, kind: BalancerKind) -> Result<Vec<Member>> {
+        let (mut targets, mut states) = (Vec::new(), Vec::new());
+        for arn in group.target_group_arns() {
+            targets.extend(self.target_health(arn).await?);
+        }
+        for balancer in group.load_balancer_names() {
+            states.extend(self.instance_health(balancer).await?);
+        }
+        let ids: Vec<_> = group.instances().iter().filter_map(|it| it.instance_id().map(str::to_owned)).collect();
+        let instances = self.ec2_instances(ids).await?;
+        let member = |its: &aws_sdk_autoscaling::types::Instance| {
+            let id = its.instance_id();
+            let instance = instances.iter().find(|it| it.instance_id() == id);
+            let target = targets.iter().find(|it| it.target().and_then(|target| target.id()) == id);
+            let (health, last_check) = match kind {
+                BalancerKind::Application => application::health(target),
+                BalancerKind::Classic => classic::health(its, group, &states),
+            };
+            Member {
+                instance: id.unwrap_or_default().to_owned(),
+                state: groups::state(its.lifecycle_state(), instance),
+                address: instance.and_then(|it| it.private_ip_address()?.parse().ok()),
+                starts: 1,
+                health,
+                open_requests: None,
+                weight: 0,
+                last_check,
+            }
+        };
+        Ok(group.instances().iter().map(member).collect())
+    }
+}
+
+/// What the listener forwards traffic to that we did not make, as groups without instances: who divides the
+/// traffic has to see them.
+fn foreign(spec: &ServiceSpec, forward: &Forward, known: &BTreeMap<String, Group>) -> BTreeMap<String, Group> {
+    let ours: Vec<_> = known.keys().map(|group| names::target_group(&spec.name, group)).collect();
+    let is_foreign = |name: &str| name != names::nobody(&spec.name) && !ours.iter().any(|known| known == name);
+    let foreign = forward.0.iter().filter(|it| is_foreign(it.name()) && it.weight > 0);
+    let group = |name: &str| Group {
+        spec: GroupSpec {
+            service: spec.name.clone(),
+            name: name.to_owned(),
+            image: String::new(),
+            size: 0,
+            initial: None,
+            tags: BTreeMap::new(),
+            aws: manifest::AwsFleet::default(),
+        },
+        resized: None,
+        weight: forward.share(name),
+        created: Timestamp::UNIX_EPOCH,
+    };
+    foreign.map(|it| (it.name().to_owned(), group(it.name()))).collect()
 }

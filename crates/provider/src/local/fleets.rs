@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use cli::lock::Lock;
+use jiff::Timestamp;
+use manifest::AwsFleet;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -16,6 +18,8 @@ use super::{Local, images};
 use crate::{Fleets, Group, GroupSpec, Instances, Member, MemberHealth, Service, ServiceSpec};
 
 impl Fleets for Local {
+    type ServiceLock = Lock;
+
     async fn service(&self, name: &str) -> Result<Option<Service>> {
         let place = self.place()?;
         let record: Option<ServiceRecord> = read_json(&place.service(name).join("service.json"))?;
@@ -38,13 +42,19 @@ impl Fleets for Local {
         Ok(names)
     }
 
+    async fn accepts(&self, _service: &ServiceSpec, _size: u32, _steps: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
     async fn create_service(&self, spec: &ServiceSpec) -> Result<Service> {
-        self.locald().await?.ask(Method::PUT, &format!("services/{}", spec.name), spec).await
+        let spec = ServiceSpec { aws: AwsFleet::default(), ..spec.clone() };
+        self.locald().await?.ask(Method::PUT, &format!("services/{}", spec.name), &spec).await
     }
 
     async fn create_group(&self, spec: &GroupSpec) -> Result<Group> {
         let path = format!("services/{}/groups/{}", spec.service, spec.name);
-        self.locald().await?.ask(Method::PUT, &path, spec).await
+        let spec = GroupSpec { aws: AwsFleet::default(), ..spec.clone() };
+        self.locald().await?.ask(Method::PUT, &path, &spec).await
     }
 
     async fn members(&self, service: &str, group: &str) -> Result<Vec<Member>> {
@@ -62,11 +72,17 @@ impl Fleets for Local {
         self.locald().await?.ask(Method::PUT, &format!("services/{service}/weights"), weights).await
     }
 
-    async fn destroy_group(&self, service: &str, group: &str) -> Result<u64> {
+    async fn hold(&self, _service: &str, _group: &str, _until: Timestamp) -> Result<()> {
+        // Nothing here changes the size of a group.
+        Ok(())
+    }
+
+    async fn destroy_group(&self, service: &str, group: &str) -> Result<Option<u64>> {
         if self.service(service).await?.is_none_or(|service| !service.groups.contains_key(group)) {
-            return Ok(0);
+            return Ok(Some(0));
         }
-        self.locald().await?.ask(Method::DELETE, &format!("services/{service}/groups/{group}"), &()).await
+        let path = format!("services/{service}/groups/{group}");
+        self.locald().await?.ask(Method::DELETE, &path, &()).await.map(Some)
     }
 
     async fn destroy_service(&self, name: &str) -> Result<()> {
@@ -114,6 +130,11 @@ impl Fleets for Local {
     async fn lock_service(&self, name: &str) -> Result<Lock> {
         self.lock(&format!("service-{name}"), &format!("service {name}"))
     }
+
+    async fn unlock_service(&self, lock: Lock) -> Result<()> {
+        drop(lock);
+        Ok(())
+    }
 }
 
 impl Local {
@@ -132,7 +153,7 @@ impl Local {
                 address: instance.address,
                 starts: instance.starts,
                 health: MemberHealth::Unknown,
-                open_requests: 0,
+                open_requests: None,
                 weight: 0,
                 last_check: String::new(),
             });

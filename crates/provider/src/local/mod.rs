@@ -83,6 +83,12 @@ impl Local {
         Lock::take(&self.state.join("locks").join(name), what, self.if_held)
     }
 
+    /// What to do when somebody else holds a lock.
+    #[cfg(feature = "aws")]
+    pub(crate) fn if_held(&self) -> IfHeld {
+        self.if_held
+    }
+
     fn devices(&self) -> MutexGuard<'_, BTreeMap<String, LoopDevice>> {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }

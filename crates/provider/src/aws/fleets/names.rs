@@ -1,0 +1,65 @@
+//! What things of a service are called at AWS, such that they are found again.
+//!
+//! Load balancers and target groups have at most 32 characters, a service's name may have more. Where it has, their
+//! names have its beginning and a digest of it; the whole name is in the tag [`SERVICE`].
+
+use sha2::{Digest, Sha256};
+
+/// Tag: the service that something belongs to.
+pub const SERVICE: &str = "kiln:service";
+/// Tag: the group that something belongs to.
+pub const GROUP: &str = "kiln:group";
+
+/// So that `-v000` and `-none` still fit ("CreateTargetGroup", Name: 32 characters).
+const LONGEST: usize = 27;
+const DIGITS: usize = 6;
+
+/// The name of the service's load balancer, and the beginning of those of its target groups.
+pub fn short(service: &str) -> String {
+    if service.len() <= LONGEST {
+        return service.to_owned();
+    }
+    let digest = hex::encode(Sha256::digest(service));
+    let begin = service[..LONGEST - DIGITS - 1].trim_end_matches('-');
+    format!("{begin}-{}", &digest[..DIGITS])
+}
+
+/// The name of the group's target group.
+pub fn target_group(service: &str, group: &str) -> String {
+    format!("{}{}", short(service), group.strip_prefix(service).unwrap_or(group))
+}
+
+/// The name of the target group that never has targets: what is forwarded to it is answered with 503.
+pub fn nobody(service: &str) -> String {
+    format!("{}-none", short(service))
+}
+
+/// The name of the target group with this ARN, `arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID`.
+pub fn of_target_group(arn: &str) -> &str {
+    arn.rsplit('/').nth(1).unwrap_or(arn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_fits_stays_as_it_is() {
+        assert_eq!(target_group("hello-live", "hello-live-v003"), "hello-live-v003");
+        assert_eq!(nobody("hello-live"), "hello-live-none");
+    }
+
+    #[test]
+    fn longer_names_are_shortened_and_stay_apart() {
+        let of = |end: &str| short(&format!("a-component-with-a-rather-long-name-{end}"));
+        assert_ne!(of("live"), of("stage"));
+        let group = target_group(&format!("{}-live", "a".repeat(40)), &format!("{}-live-v003", "a".repeat(40)));
+        assert!(group.len() <= 32 && group.ends_with("-v003"), "{group}");
+    }
+
+    #[test]
+    fn an_arn_tells_the_name() {
+        let arn = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/hello-live-v003/50dc6c495c0c9188";
+        assert_eq!(of_target_group(arn), "hello-live-v003");
+    }
+}
