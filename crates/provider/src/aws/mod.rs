@@ -53,7 +53,6 @@ pub struct Aws {
     here: Arc<OnceLock<Here>>,
     ec2: aws_sdk_ec2::Client,
     ebs: aws_sdk_ebs::Client,
-    s3: aws_sdk_s3::Client,
     ssm: aws_sdk_ssm::Client,
     groups: aws_sdk_autoscaling::Client,
     balancers: aws_sdk_elasticloadbalancingv2::Client,

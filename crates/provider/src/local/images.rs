@@ -47,7 +47,7 @@ impl Local {
         if let Some(stored) = stored.filter(|stored| stored.whole() == image.digest) {
             return Ok(stored);
         }
-        let digests = BlockDigests::of(&disk, None)?;
+        let digests = BlockDigests::of(&disk, None, &self.contents)?;
         let found = digests.whole();
         ensure!(
             found == image.digest,
