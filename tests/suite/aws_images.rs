@@ -465,7 +465,7 @@ fn a_copy_takes_its_name_over_as_well() {
     let there = "
 import boto3, json
 images = boto3.client('ec2', region_name='eu-west-1').describe_images(Owners=['self'])['Images']
-print(json.dumps([image for image in images if 'Tags' in image], default=str))
+print(json.dumps([image for image in images if image.get('Tags')], default=str))
 ";
     let copy = emulator.python(there, &[]);
     let copy = only(copy.as_array().unwrap().clone());
