@@ -76,7 +76,7 @@ class Gateway:
         if rule and rule["do"] in ("refuse", "throttle"):
             return answer(start_response, f"{rule.get('status', 400)} Refused", *refusal(environ, rule))
         if rule and rule["do"] == "stall":
-            wait_for_end_of(environ)
+            hold(environ, rule)
         region = region_of(environ)
         refused = self.strict.refusal(region, call) or groups.refusal(region, call)
         if refused:
@@ -87,11 +87,9 @@ class Gateway:
         if known:
             start_response("200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(answered[0])))])
         if rule and rule["do"] == "hang":
-            wait_for_end_of(environ)
-        if rule and rule["do"] in ("lose", "hang"):
-            # The server would keep the connection for the next call.
-            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-            raise ConnectionAbortedError("scripted")
+            hold(environ, rule)
+        if rule and rule["do"] == "lose":
+            end_without_answer(environ)
         return answered
 
     def ask(self, environ, start_response, call, body, rule):
@@ -125,9 +123,17 @@ def answer(start_response, status, content_type, body, headers=()):
     return [body]
 
 
-def wait_for_end_of(environ):
-    """Nothing more is sent, so this ends with the client."""
+def hold(environ, rule):
+    """Keeps the client waiting until it is gone, and notes that down."""
+    rule["entry"]["held"] = True
     environ["werkzeug.socket"].recv(1)
+    end_without_answer(environ)
+
+
+def end_without_answer(environ):
+    # The server would keep the connection for the next call.
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+    raise ConnectionAbortedError("scripted")
 
 
 def region_of(environ):

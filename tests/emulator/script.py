@@ -4,10 +4,11 @@ A rule is a JSON object:
 
 * "call": a pattern (fnmatch) of calls by name, see `name_of`;
 * "only": "changes": reads (Describe, Get, List) are no such calls;
-* "with": a parameter that they must have, such as `VolumeId.1`;
+* "with": parameters that they must have, with a pattern for each, such as {"VolumeId.1": "*"};
 * "after": how many such calls it lets pass first;
 * "times": for how many calls it holds, 1 if not given;
-* "each": it holds for the first attempt of every such call, whatever "times" says, and for no further one;
+* "each": it holds for the first attempt of every such call, whatever "times" says, and for no further one; if it is
+  "name", for the first call of every name;
 * "do": one of
   * "throttle": refused, not carried out;
   * "refuse": the same, with "status", "code" and "message";
@@ -15,7 +16,7 @@ A rule is a JSON object:
   * "replace": carried out, and what is "old" in the answer is "new";
   * "lose": carried out, and then the connection ends without an answer;
   * "hang": carried out, and then the client waits for the answer as long as it lives;
-  * "stall": it waits the same way, and nothing was carried out.
+  * "stall": it waits the same way, and nothing was carried out. In both cases the call is noted as "held".
 
 Rules are asked in the order in which they came; the first that fits and is not used up decides.
 """
@@ -58,10 +59,10 @@ def refusal(environ, rule):
     """The answer that refuses a call, in the form of its protocol. Returns (content type, body)."""
     code, message = rule["code"], rule.get("message", "")
     kind = environ.get("CONTENT_TYPE", "")
-    if "json" in kind or "HTTP_X_AMZ_TARGET" in environ:
+    service = name_of(environ, {}).partition(":")[0]
+    if "json" in kind or "HTTP_X_AMZ_TARGET" in environ or service == "ebs":
         return "application/json", json.dumps({"__type": code, "code": code, "message": message})
     error = f"<Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
-    service = name_of(environ, {}).partition(":")[0]
     if service == "ec2":
         body = f"<Response><Errors><Error>{error}</Error></Errors><RequestID>0</RequestID></Response>"
     elif service == "s3":
@@ -101,16 +102,22 @@ class Script:
             for rule in self.rules:
                 if self.holds(rule, name, call, is_first):
                     self.calls[-1]["rule"] = rule["do"]
-                    return {**THROTTLED, **rule} if rule["do"] == "throttle" else rule
+                    rule = {**THROTTLED, **rule} if rule["do"] == "throttle" else rule
+                    return {**rule, "entry": self.calls[-1]}
         return None
 
     def holds(self, rule, name, call, is_first):
         """Whether the rule decides over this call; counts it."""
         fits = fnmatch.fnmatchcase(name, rule["call"]) and (rule.get("only") != "changes" or is_change(name))
-        fits = fits and ("with" not in rule or rule["with"] in call)
+        patterns = rule.get("with", {}).items()
+        fits = fits and all(key in call and fnmatch.fnmatchcase(call[key], pattern) for key, pattern in patterns)
         if fits and rule.get("after", 0) > 0:
             rule["after"] -= 1
             return False
+        if rule.get("each") == "name":
+            seen = rule.setdefault("seen", set())
+            is_first = name not in seen
+            seen.update([name] if fits else [])
         if "each" in rule:
             return fits and is_first
         if not fits or rule["times"] <= 0:

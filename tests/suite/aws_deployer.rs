@@ -229,7 +229,7 @@ fn manifest(image: &str, fleet: &FleetSettings) -> Value {
         build: manifest::component::Build { commands: Vec::new() },
         package: Package::Tree(Tree { path: "files".to_owned(), prefix: "/opt".to_owned() }),
         image: Some(ImageRecipe { template: "image.json".to_owned(), builder: "hvm".to_owned() }),
-        test: Some(Test { gossfile: "goss.yaml".to_owned(), boot_seconds: 60 }),
+        test: Some(Test { gossfile: "goss.yaml".to_owned(), boot_seconds: 60, tags: BTreeMap::new(), aws: None }),
         deploy: Some(Deploy {
             port: 8000,
             health: "/healthz".to_owned(),

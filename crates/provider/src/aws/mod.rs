@@ -74,7 +74,6 @@ impl Aws {
             here: Arc::default(),
             ec2: account::ec2(&config, access.account.endpoint.as_deref()),
             ebs: aws_sdk_ebs::Client::new(&config),
-            s3: aws_sdk_s3::Client::new(&config),
             ssm: aws_sdk_ssm::Client::new(&config),
             groups: aws_sdk_autoscaling::Client::new(&config),
             balancers: aws_sdk_elasticloadbalancingv2::Client::new(&config),

@@ -19,7 +19,7 @@
 
 pub mod api;
 mod changes;
-mod contents;
+pub(crate) mod contents;
 mod digests;
 mod disk;
 mod filter;

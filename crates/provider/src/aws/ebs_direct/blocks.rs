@@ -90,11 +90,12 @@ pub(super) fn read(disk: &File, index: usize) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::local::contents::Contents;
     use crate::local::sparse_disk;
 
     fn content(length: u64, data: &[(u64, &[u8])]) -> Content {
         let disk = sparse_disk(length, data);
-        Content::of(disk.path(), &BlockDigests::of(disk.path(), None).unwrap()).unwrap()
+        Content::of(disk.path(), &BlockDigests::of(disk.path(), None, &Contents::default()).unwrap()).unwrap()
     }
 
     const NOTHING: Below = Below { parent: None, encrypted: false };
