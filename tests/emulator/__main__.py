@@ -67,13 +67,13 @@ class Gateway:
             return answer(start_response, "200 OK", "application/json", json.dumps(self.script.calls))
         form = "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", "")
         call = dict(urllib.parse.parse_qsl(body.decode())) if form else {}
-        rule = self.script.next(
-            name_of(environ, call), call or parameters_of(environ, body), environ.get("HTTP_AMZ_SDK_INVOCATION_ID")
-        )
+        rule = self.script.next(name_of(environ, call), call or parameters_of(environ, body))
         if rule and rule["do"] == "answer":
             return answer(start_response, f"{rule.get('status', 200)} Scripted", "text/xml", rule["body"])
         if rule and rule["do"] in ("refuse", "throttle"):
             return answer(start_response, f"{rule.get('status', 400)} Refused", *refusal(environ, rule))
+        if rule and rule["do"] == "stall":
+            never()
         region = region_of(environ)
         refused = self.strict.refusal(region, call)
         if refused:
@@ -83,13 +83,12 @@ class Gateway:
         answered = [known.encode()] if known else self.ask(environ, start_response, call, body)
         if known:
             start_response("200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(answered[0])))])
-        if rule and rule["do"] == "hang":
-            # Nothing more is sent, so this ends with the client.
-            environ["werkzeug.socket"].recv(1)
-        if rule and rule["do"] in ("lose", "hang"):
+        if rule and rule["do"] == "lose":
             # The server would keep the connection for the next call.
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError("scripted")
+        if rule and rule["do"] == "hang":
+            never()
         return answered
 
     def ask(self, environ, start_response, call, body):
@@ -118,6 +117,11 @@ def answer(start_response, status, content_type, body, headers=()):
     body = body.encode()
     start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers])
     return [body]
+
+
+def never():
+    """Keeps a client waiting until it is gone, or we are."""
+    threading.Event().wait()
 
 
 def region_of(environ):

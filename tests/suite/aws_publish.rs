@@ -260,7 +260,7 @@ fn a_killed_publication_is_gone_on_with_wherever_it_was() {
     let nothing = r#"<DescribeSnapshotsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><snapshotSet/></DescribeSnapshotsResponse>"#;
     setting.script("ec2:DescribeSnapshots", json!({ "do": "answer", "body": nothing, "times": 3 }));
     // Five blocks are put, and the answers to more do not come.
-    setting.script(&format!("{PUT}*"), json!({ "do": "hang", "after": 5, "times": 3 }));
+    setting.script(&format!("{PUT}*"), json!({ "do": "hang", "skip": 5, "times": 3 }));
     setting.publish_until(&["img-hello"], Signal::KILL, |calls| count(calls, PUT) == 8 && setting.written_down() == 5);
     let calls = setting.aws.calls();
     let starts: Vec<_> = calls.iter().filter(|call| call["call"] == START).collect();
@@ -285,7 +285,7 @@ fn a_killed_publication_is_gone_on_with_wherever_it_was() {
 fn an_interrupted_upload_waits_for_the_next_run_even_if_nothing_was_written_down() {
     let setting = Setting::new();
     let disk = setting.image("hello", 8 * BLOCK, &eight_blocks());
-    setting.script(&format!("{PUT}*"), json!({ "do": "throttle", "after": 4, "times": 1000 }));
+    setting.script(&format!("{PUT}*"), json!({ "do": "throttle", "skip": 4, "times": 1000 }));
     let ended = setting.publish_until(&["img-hello"], Signal::INT, |calls| count(calls, PUT) > 12);
     assert_eq!(ended.code, Some(130), "{}", ended.stderr);
     assert!(ended.stderr.contains("waits until 20") && ended.stderr.contains("interrupted"), "{}", ended.stderr);
@@ -326,7 +326,7 @@ fn every_answer_may_be_lost_once() {
     for call in ["ec2:*", START, &format!("{COMPLETE}*")] {
         setting.script(call, json!({ "do": "lose", "each": true }));
     }
-    setting.script(&format!("{PUT}*"), json!({ "do": "lose", "times": 8 }));
+    setting.script(&format!("{PUT}*"), json!({ "do": "lose", "each": true }));
     succeeded(setting.publish(&["img-hello"]));
     setting.aws.forget_script();
     setting.assert_published_once(&disk);
