@@ -20,6 +20,7 @@ mod publication;
 mod registration;
 mod roots;
 mod s3;
+mod s3_manifest;
 mod s3_upload;
 mod snapshots;
 mod ssm;
@@ -35,6 +36,7 @@ use cli::args::ProviderArgs;
 
 pub use objects::Bucket;
 pub use s3::Url;
+pub use s3_manifest::ManifestObject;
 
 use crate::Access;
 use crate::local::Local;
