@@ -66,6 +66,8 @@ class Gateway:
             return answer(start_response, f"{rule.get('status', 200)} Scripted", "text/xml", rule["body"])
         if rule and rule["do"] in ("refuse", "throttle"):
             return answer(start_response, f"{rule.get('status', 400)} Refused", *refusal(environ, rule))
+        if rule and rule["do"] == "stall":
+            never()
         region = region_of(environ)
         refused = self.strict.refusal(region, call)
         if refused:
@@ -79,6 +81,8 @@ class Gateway:
             # The server would keep the connection for the next call.
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError("scripted")
+        if rule and rule["do"] == "hang":
+            never()
         return answered
 
     def ask(self, environ, start_response, call, body):
@@ -107,6 +111,11 @@ def answer(start_response, status, content_type, body, headers=()):
     body = body.encode()
     start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers])
     return [body]
+
+
+def never():
+    """Keeps a client waiting until it is gone, or we are."""
+    threading.Event().wait()
 
 
 def region_of(environ):

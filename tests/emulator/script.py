@@ -3,9 +3,12 @@
 A rule is a JSON object:
 
 * "call": a pattern (fnmatch) of calls by name, see `name_of`;
-* "times": for how many calls it holds, 1 if not given;
+* "with": a parameter that they must have, such as `VolumeId.1`;
+* "skip": how many of these calls pass before it holds, 0 if not given;
+* "times": for how many calls it holds, 1 if not given; with "each": true, for how many of each name;
 * "do": "throttle" (refused, not carried out), "lose" (carried out, and then the connection ends without an
-  answer), "refuse" (with "status", "code" and "message") or "answer" (with "status" and "body", not carried out).
+  answer), "refuse" (with "status", "code" and "message"), "answer" (with "status" and "body", not carried out), "hang"
+  (carried out, and no answer comes) or "stall" (not carried out, and no answer comes).
 
 Rules are asked in the order in which they came; the first that fits and is not used up decides.
 """
@@ -62,14 +65,20 @@ class Script:
 
     def add(self, rule):
         with self.lock:
-            self.rules.append({"times": 1, **rule})
+            self.rules.append({"times": 1, "skip": 0, **rule, "used": collections.Counter()})
 
     def next(self, name, call):
         """Notes the call down and returns the rule that decides over it, if there is one."""
         with self.lock:
             self.calls.append({"call": name, "parameters": call})
             for rule in self.rules:
-                if rule["times"] > 0 and fnmatch.fnmatchcase(name, rule["call"]):
-                    rule["times"] -= 1
+                if not fnmatch.fnmatchcase(name, rule["call"]) or ("with" in rule and rule["with"] not in call):
+                    continue
+                if rule["skip"] > 0:
+                    rule["skip"] -= 1
+                    continue
+                count = name if rule.get("each") else ""
+                if rule["used"][count] < rule["times"]:
+                    rule["used"][count] += 1
                     return {**THROTTLED, **rule} if rule["do"] == "throttle" else rule
         return None

@@ -5,11 +5,21 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::emulator::Emulator;
-use crate::rig::{Rig, shell, succeeded};
+use crate::rig::{Ended, Rig, shell, succeeded, wait_for};
 
 /// A machine on which programs work on AWS, where the source image has the disk of the base image.
 fn on_aws() -> (Rig, Emulator) {
-    let mut rig = Rig::new();
+    let (mut rig, emulator) = with_source(Rig::new());
+    rig.without_manifest();
+    (rig, emulator)
+}
+
+/// The same with a manifest that has an artifact.
+fn with_artifact() -> (Rig, Emulator) {
+    with_source(crate::rig::rig_with_artifact())
+}
+
+fn with_source(mut rig: Rig) -> (Rig, Emulator) {
     let image = rig.run("imager", &["inspect", "bookworm"]).stdout;
     let image: Value = serde_json::from_str(&image).unwrap();
     let disk = rig.state().join("images").join(image["id"].as_str().unwrap()).join("disk.raw");
@@ -50,33 +60,387 @@ fn tag<'a>(it: &'a Value, name: &str) -> Option<&'a str> {
     tags.iter().find(|tag| tag["Key"] == name).and_then(|tag| tag["Value"].as_str())
 }
 
+/// The requests of this name, in order.
+fn requests(emulator: &Emulator, call: &str) -> Vec<Value> {
+    let calls = emulator.calls().into_iter().filter(|it| it["call"] == call);
+    calls.map(|it| it["parameters"].clone()).collect()
+}
+
+/// A list parameter's members as `name=value`, such as the tags of a request.
+fn pairs(request: &Value, prefix: &str) -> Vec<String> {
+    let member = |n: usize, part: &str| request[format!("{prefix}.{n}.{part}")].as_str();
+    (1..).map_while(|n| Some(format!("{}={}", member(n, "Key")?, member(n, "Value").unwrap_or_default()))).collect()
+}
+
+/// That all is as after one undisturbed `build` or `snapshot`: an image, its snapshot, the volume, and no lease but its.
+fn assert_one_of_each(emulator: &Emulator) -> (Value, Value) {
+    let (image, snapshot) = (only(described(emulator, "Images")), only(described(emulator, "Snapshots")));
+    assert_eq!(image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"], snapshot["SnapshotId"]);
+    assert_eq!((tag(&image, "kiln:expires"), tag(&snapshot, "kiln:expires")), (None, None));
+    assert_eq!(only(described(emulator, "Volumes"))["State"], "available");
+    (image, snapshot)
+}
+
+fn build(rig: &Rig, template: &str, arguments: &[&str]) -> Ended {
+    let path = rig.template(template);
+    rig.ask("imager", &[&["build"], arguments, &[&path]].concat())
+}
+
 fn disk(emulator: &Emulator, id: &Value) -> PathBuf {
     emulator.disks.join(id.as_str().unwrap())
 }
 
 #[test]
 fn a_template_becomes_an_image() {
-    let (mut rig, emulator) = on_aws();
-    rig.without_manifest();
+    let (rig, emulator) = on_aws();
     let path = rig.template(&template(&emulator, "", &[&shell("echo baked > /baked")]));
     let built = succeeded(rig.ask("imager", &["build", &path]));
 
-    let image = only(described(&emulator, "Images"));
+    let (image, snapshot) = assert_one_of_each(&emulator);
     assert_eq!(image["ImageId"], built.stdout.trim());
     assert_eq!(image["Name"], "image-b");
     assert_eq!(tag(&image, "kiln:source-image"), Some(emulator.source_ami.as_str()));
-    assert_eq!(tag(&image, "kiln:expires"), None, "what is complete is kept");
-    let snapshot = only(described(&emulator, "Snapshots"));
-    assert_eq!(image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"], snapshot["SnapshotId"]);
-    assert_eq!(tag(&snapshot, "kiln:expires"), None);
     assert_eq!(rig.read_from(&disk(&emulator, &snapshot["SnapshotId"]), "/baked"), "baked");
-
     let volume = only(described(&emulator, "Volumes"));
-    assert_eq!(volume["State"], "available", "nothing stays attached");
     assert_eq!(tag(&volume, "kiln:layer"), tag(&image, "kiln:layer"));
-    assert!(tag(&volume, "kiln:expires").is_some());
+    assert!(tag(&volume, "kiln:expires").is_some(), "it is only kept for builds to come");
+    for (call, specification) in [("CreateVolume", 1), ("CreateSnapshot", 1), ("RegisterImage", 1)] {
+        let request = only(requests(&emulator, &format!("ec2:{call}")));
+        let tags = pairs(&request, &format!("TagSpecification.{specification}.Tag"));
+        assert!(tags.contains(&"kiln:stage=imager".to_owned()), "{call} is tagged in the call: {tags:?}");
+        assert!(tags.iter().any(|tag| tag.starts_with("kiln:expires=")), "{call} has a lease: {tags:?}");
+    }
 
     let again = succeeded(rig.ask("imager", &["build", &path]));
     assert_eq!(again.stdout, built.stdout);
     assert!(again.stderr.contains("unchanged: every image is there already"), "{}", again.stderr);
+
+    let removed = succeeded(rig.ask("imager", &["remove", "image-b"]));
+    assert_eq!(removed.stdout, built.stdout);
+    assert!(described(&emulator, "Images").is_empty() && described(&emulator, "Snapshots").is_empty());
+}
+
+#[test]
+fn the_image_has_what_the_template_says() {
+    let (rig, emulator) = on_aws();
+    for (call, times) in [("EnableImageDeprecation", 2), ("EnableImageDeregistrationProtection", 2)] {
+        // moto has neither.
+        let body = format!(
+            "<{call}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><return>true</return></{call}Response>"
+        );
+        emulator.script(&json!({ "call": format!("ec2:{call}"), "times": times, "do": "answer", "body": body }));
+    }
+    let options = r#", "tags": { "team": "web" }, "snapshot_tags": { "backup": "no" }, "root_volume_tags": { "use": "{{build_name}}" },
+        "ami_description": "of {{.SourceAMI}}", "root_volume_size": 5, "root_volume_type": "gp2", "root_volume_encrypt_boot": true,
+        "encrypt_boot": true, "kms_key_id": "alias/images", "device_path": "/dev/sdm", "root_device_name": "/dev/sda1",
+        "ami_block_device_mappings": [
+          { "device_name": "/dev/sda1", "volume_type": "gp3", "delete_on_termination": true },
+          { "device_name": "/dev/sdb", "virtual_name": "ephemeral0" },
+          { "device_name": "/dev/sdc", "volume_size": 10, "volume_type": "io2", "iops": 500, "encrypted": true, "kms_key_id": "alias/data" }],
+        "ena_support": true, "sriov_support": true, "boot_mode": "legacy-bios", "imds_support": "v2.0", "tpm_support": "v2.0",
+        "uefi_data": "dmFycw==", "ami_regions": ["eu-west-1", "us-east-1"], "region_kms_key_ids": { "eu-west-1": "alias/there" },
+        "ami_users": ["111111111111"], "ami_groups": ["all"], "ami_org_arns": ["arn:aws:organizations::1:organization/o-1"],
+        "ami_ou_arns": ["arn:aws:organizations::1:ou/o-1/ou-1"], "ami_product_codes": ["code"],
+        "snapshot_users": ["222222222222"], "snapshot_groups": ["all"], "deprecate_at": "2030-01-31T12:00:00Z",
+        "deregistration_protection": { "enabled": true, "with_cooldown": true }"#;
+    let post = r#""post-processors": ["manifest"], "builders""#;
+    let text = template(&emulator, options, &[&shell("true")]).replacen("\"builders\"", post, 1);
+    let built = succeeded(build(&rig, &text, &[]));
+
+    let volume = only(requests(&emulator, "ec2:CreateVolume"));
+    let of = |name: &str| volume[name].as_str().unwrap_or_default().to_owned();
+    assert_eq!([of("Size"), of("VolumeType"), of("Encrypted"), of("KmsKeyId")], ["5", "gp2", "true", "alias/images"]);
+    assert!(pairs(&volume, "TagSpecification.1.Tag").contains(&"use=b".to_owned()));
+    assert_eq!(only(requests(&emulator, "ec2:AttachVolume"))["Device"], "/dev/sdm");
+    let snapshot = pairs(&only(requests(&emulator, "ec2:CreateSnapshot")), "TagSpecification.1.Tag");
+    assert!(snapshot.contains(&"backup=no".to_owned()) && snapshot.contains(&"team=web".to_owned()), "{snapshot:?}");
+
+    let mut registered = only(requests(&emulator, "ec2:RegisterImage"));
+    let tags = pairs(&registered, "TagSpecification.1.Tag");
+    assert!(tags.contains(&"team=web".to_owned()), "{tags:?}");
+    assert_eq!(
+        registered["BlockDeviceMapping.1.Ebs.SnapshotId"],
+        only(described(&emulator, "Snapshots"))["SnapshotId"]
+    );
+    let request = registered.as_object_mut().unwrap();
+    request.retain(|name, _| !name.starts_with("TagSpecification") && name != "BlockDeviceMapping.1.Ebs.SnapshotId");
+    let expected = json!({
+        "Action": "RegisterImage", "Version": "2016-11-15", "Name": "image-b", "Description": format!("of {}", emulator.source_ami),
+        "Architecture": "x86_64", "VirtualizationType": "hvm", "RootDeviceName": "/dev/sda1", "BootMode": "legacy-bios",
+        "ImdsSupport": "v2.0", "TpmSupport": "v2.0", "UefiData": "dmFycw==", "EnaSupport": "true", "SriovNetSupport": "simple",
+        "BlockDeviceMapping.1.DeviceName": "/dev/sda1", "BlockDeviceMapping.1.Ebs.VolumeSize": "5",
+        "BlockDeviceMapping.1.Ebs.VolumeType": "gp2", "BlockDeviceMapping.1.Ebs.DeleteOnTermination": "true",
+        "BlockDeviceMapping.2.DeviceName": "/dev/sdb", "BlockDeviceMapping.2.VirtualName": "ephemeral0",
+        "BlockDeviceMapping.3.DeviceName": "/dev/sdc", "BlockDeviceMapping.3.Ebs.VolumeSize": "10",
+        "BlockDeviceMapping.3.Ebs.VolumeType": "io2", "BlockDeviceMapping.3.Ebs.Iops": "500",
+        "BlockDeviceMapping.3.Ebs.Encrypted": "true", "BlockDeviceMapping.3.Ebs.KmsKeyId": "alias/data",
+        "BlockDeviceMapping.3.Ebs.DeleteOnTermination": "false",
+    });
+    assert_eq!(registered, expected);
+
+    let copied = only(requests(&emulator, "ec2:CopyImage"));
+    let of = |name: &str| copied[name].as_str().unwrap_or_default().to_owned();
+    assert_eq!([of("SourceImageId"), of("SourceRegion"), of("Name")], [built.stdout.trim(), "us-east-1", "image-b"]);
+    assert_eq!([of("Encrypted"), of("KmsKeyId")], ["true", "alias/there"]);
+    assert_eq!(of("TagSpecification.1.ResourceType"), "image");
+    assert_eq!(of("TagSpecification.2.ResourceType"), "snapshot");
+    // The image and its copy.
+    let shared = requests(&emulator, "ec2:ModifyImageAttribute");
+    assert_eq!(shared.len(), 4, "{shared:#?}");
+    for (name, value) in [
+        ("LaunchPermission.Add.1.UserId", "111111111111"),
+        ("LaunchPermission.Add.2.Group", "all"),
+        ("LaunchPermission.Add.3.OrganizationArn", "arn:aws:organizations::1:organization/o-1"),
+        ("LaunchPermission.Add.4.OrganizationalUnitArn", "arn:aws:organizations::1:ou/o-1/ou-1"),
+    ] {
+        assert_eq!([&shared[0][name], &shared[2][name]], [value, value]);
+    }
+    assert_eq!(shared[1]["ProductCode.1"], "code");
+    let shared = requests(&emulator, "ec2:ModifySnapshotAttribute");
+    assert_eq!(shared[0]["CreateVolumePermission.Add.1.UserId"], "222222222222");
+    assert_eq!(shared[0]["CreateVolumePermission.Add.2.Group"], "all");
+    assert_eq!(requests(&emulator, "ec2:EnableImageDeprecation")[0]["DeprecateAt"], "2030-01-31T12:00:00Z");
+    assert_eq!(requests(&emulator, "ec2:EnableImageDeregistrationProtection")[1]["WithCooldown"], "true");
+
+    let manifest: Value =
+        serde_json::from_slice(&std::fs::read(rig.path().join("packer-manifest.json")).unwrap()).unwrap();
+    let id = manifest["builds"][0]["artifact_id"].as_str().unwrap();
+    let copy = id.split_once(",eu-west-1:ami-").map(|(image, _)| image);
+    assert_eq!(copy, Some(format!("us-east-1:{}", built.stdout.trim()).as_str()));
+}
+
+#[test]
+fn stages_are_run_one_by_one_and_again() {
+    let (rig, emulator) = with_artifact();
+    let text = template(
+        &emulator,
+        r#", "ami_users": ["111111111111"]"#,
+        &[&shell("echo 1 > /one"), r#"{ "type": "artifact" }"#],
+    );
+    let provisioned = succeeded(rig.provision(&text, &[]));
+    let volume = only(described(&emulator, "Volumes"));
+    assert_eq!((&volume["VolumeId"], &volume["State"]), (&provisioned.stdout.trim().into(), &"available".into()));
+    assert!(tag(&volume, "kiln:version").is_some() && tag(&volume, "kiln:component") == Some("small"));
+    let again = succeeded(rig.provision(&text, &[]));
+    assert!(again.stderr.contains("unchanged: every volume is there already"), "{}", again.stderr);
+
+    let taken = succeeded(rig.ask("imager", &["snapshot"]));
+    let again = succeeded(rig.ask("imager", &["snapshot"]));
+    assert_eq!(taken.stdout, again.stdout);
+    assert!(again.stderr.contains("unchanged: every image is there already"), "{}", again.stderr);
+    let image = only(described(&emulator, "Images"));
+    assert_eq!(tag(&image, "kiln:component"), Some("small"));
+    assert_eq!(requests(&emulator, "ec2:ModifyImageAttribute").len(), 1, "what the template says is in the manifest");
+    let manifest = rig.manifest();
+    assert_eq!(manifest.images["b"].identity.value, taken.stdout.trim());
+    assert_eq!(manifest.images["b"].identity.kind, manifest::IdentityKind::AwsImage);
+
+    // What comes before the artifact was kept as a snapshot, and another artifact starts from there.
+    let layer = described(&emulator, "Snapshots").into_iter().find(|it| tag(it, "kiln:made-by").is_some()).unwrap();
+    assert_eq!(tag(&layer, "kiln:made-by"), Some("b: shell"));
+    assert_eq!(rig.read_from(&disk(&emulator, &layer["SnapshotId"]), "/one"), "1");
+    assert_eq!(
+        rig.debugfs(&disk(&emulator, &layer["SnapshotId"]), "stat /opt/small"),
+        "",
+        "the layer is of its moment"
+    );
+    let other = text.replace(r#""artifact" }"#, r#""artifact" }, { "type": "shell", "inline": ["echo 2 > /two"] }"#);
+    let other = succeeded(rig.provision(&other, &[]));
+    assert!(other.stderr.contains("b: shell: cached"), "{}", other.stderr);
+    let volume = disk(&emulator, &other.stdout.trim().into());
+    assert_eq!([rig.read_from(&volume, "/one"), rig.read_from(&volume, "/two")], ["1", "2"]);
+    let listed = succeeded(rig.ask("imager", &["layers", "--prune", "--older-than", "0"]));
+    assert!(listed.stdout.contains("b: shell"), "{}", listed.stdout);
+    assert!(described(&emulator, "Snapshots").iter().all(|it| tag(it, "kiln:made-by").is_none()));
+}
+
+#[test]
+fn a_snapshot_that_is_killed_anywhere_is_taken_up() {
+    let (rig, emulator) = with_artifact();
+    let text = template(&emulator, r#", "ami_users": ["111111111111"]"#, &[r#"{ "type": "artifact" }"#]);
+    succeeded(rig.provision(&text, &[]));
+    let provisioned = std::fs::read(rig.manifest_path()).unwrap();
+    let mut killed = 0;
+    for before in [true, false] {
+        for call in 0.. {
+            let done = emulator.calls().len();
+            emulator.script(&json!({ "call": "ec2:*", "skip": call, "do": if before { "stall" } else { "hang" } }));
+            let mut child = rig.spawn("imager", &["snapshot"]);
+            let reached = wait_for("the call, or the end", || {
+                let ended = child.try_wait().unwrap().is_some();
+                (ended || emulator.calls().len() > done + call).then_some(!ended)
+            });
+            if !reached {
+                break;
+            }
+            if !before {
+                // The call is carried out by the time that the next request is answered.
+                emulator.ask("ec2", "describe_regions", &json!({}));
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            killed += 1;
+            let taken = succeeded(rig.ask("imager", &["snapshot"]));
+            let (image, _) = assert_one_of_each(&emulator);
+            assert_eq!(image["ImageId"], taken.stdout.trim());
+            succeeded(rig.ask("imager", &["remove", taken.stdout.trim()]));
+            std::fs::write(rig.manifest_path(), &provisioned).unwrap();
+        }
+        // The rule that nothing has used is for nobody after this.
+        emulator.script(&json!({ "call": "none", "do": "throttle" }));
+        let image = only(described(&emulator, "Images"));
+        succeeded(rig.ask("imager", &["remove", image["ImageId"].as_str().unwrap()]));
+        std::fs::write(rig.manifest_path(), &provisioned).unwrap();
+    }
+    assert!(killed > 16, "{killed}");
+}
+
+#[test]
+fn throttled_and_unanswered_calls_change_nothing() {
+    let (rig, emulator) = on_aws();
+    for (kind, content) in [("throttle", "1"), ("lose", "2")] {
+        emulator.script(&json!({ "call": "ec2:*", "each": true, "do": kind }));
+        let line = shell(&format!("echo {content} > /content"));
+        let built = succeeded(build(&rig, &template(&emulator, "", &[&line]), &[]));
+        let (image, snapshot) = assert_one_of_each(&emulator);
+        assert_eq!(image["ImageId"], built.stdout.trim());
+        assert_eq!(rig.read_from(&disk(&emulator, &snapshot["SnapshotId"]), "/content"), content);
+        let volume = only(described(&emulator, "Volumes"));
+        succeeded(rig.ask("imager", &["remove", built.stdout.trim()]));
+        emulator.ask("ec2", "delete_volume", &json!({ "VolumeId": volume["VolumeId"] }));
+    }
+    assert!(described(&emulator, "Snapshots").is_empty());
+}
+
+#[test]
+fn a_name_is_taken_over_when_nothing_else_is_wrong() {
+    let (rig, emulator) = on_aws();
+    let first = succeeded(build(&rig, &template(&emulator, "", &[&shell("echo 1 > /content")]), &[]));
+    let second = template(&emulator, "", &[&shell("echo 2 > /content")]);
+    let refused = build(&rig, &second, &[]);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("the image name 'image-b' is taken by ami-"), "{}", refused.stderr);
+
+    // EC2 refuses the new one for its name, and then for another reason: the old one is registered again.
+    let reason = json!({ "call": "ec2:RegisterImage", "skip": 1, "do": "refuse", "code": "InvalidParameterValue", "message": "no" });
+    emulator.script(&reason);
+    let failed = build(&rig, &second, &["-force"]);
+    assert_eq!(failed.code, Some(3), "{}", failed.stderr);
+    assert!(failed.stderr.contains("which had the name, is registered again as ami-"), "{}", failed.stderr);
+    let image = only(described(&emulator, "Images"));
+    assert_ne!(image["ImageId"], first.stdout.trim());
+    assert_eq!(tag(&image, "kiln:stage"), Some("imager"));
+    let content = disk(&emulator, &image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]);
+    assert_eq!(rig.read_from(&content, "/content"), "1");
+
+    let options = r#", "force_deregister": true, "force_delete_snapshot": true"#;
+    let third = template(&emulator, options, &[&shell("echo 2 > /content")]);
+    let built = succeeded(build(&rig, &third, &[]));
+    let image = only(described(&emulator, "Images"));
+    assert_eq!(image["ImageId"], built.stdout.trim());
+    let snapshot = only(described(&emulator, "Snapshots"));
+    assert_eq!(rig.read_from(&disk(&emulator, &snapshot["SnapshotId"]), "/content"), "2");
+}
+
+#[test]
+fn only_what_is_ours_and_over_is_collected() {
+    let (rig, emulator) = on_aws();
+    let failing = template(&emulator, "", &[&shell("false")]);
+    let failed = build(&rig, &failing, &["-on-error=abort"]);
+    assert!(failed.stderr.contains("and `imager gc` deletes it after"), "{}", failed.stderr);
+    let left = only(described(&emulator, "Volumes"));
+    assert_eq!(left["State"], "in-use");
+    let none = succeeded(rig.ask("imager", &["gc"]));
+    assert!(none.stderr.contains("unchanged: dead runs have left nothing"), "{}", none.stderr);
+
+    let stranger = emulator.ask("ec2", "create_volume", &json!({ "AvailabilityZone": "us-east-1a", "Size": 1 }));
+    let over = json!([{ "Key": "kiln:expires", "Value": "2020-01-01T00:00:00Z" }]);
+    emulator.ask("ec2", "create_tags", &json!({ "Resources": [stranger["VolumeId"], left["VolumeId"]], "Tags": over }));
+    let dry = succeeded(rig.ask("imager", &["gc", "--dry-run"]));
+    assert_eq!(left["VolumeId"], dry.stdout.trim());
+    assert_eq!(described(&emulator, "Volumes").len(), 1);
+    let collected = succeeded(rig.ask("imager", &["gc"]));
+    assert_eq!(left["VolumeId"], collected.stdout.trim());
+    assert!(described(&emulator, "Volumes").is_empty());
+    let all = emulator.ask("ec2", "describe_volumes", &json!({}));
+    assert!(all["Volumes"].as_array().unwrap().iter().any(|it| it["VolumeId"] == stranger["VolumeId"]));
+
+    // Ctrl-C, and any failure, leave nothing.
+    assert_eq!(build(&rig, &failing, &[]).code, Some(3));
+    assert!(described(&emulator, "Volumes").is_empty());
+}
+
+#[test]
+fn what_is_not_known_yet_is_waited_for() {
+    let (rig, emulator) = on_aws();
+    for (call, with, code) in [
+        ("DescribeVolumes", Some("VolumeId.1"), "InvalidVolume.NotFound"),
+        ("DescribeSnapshots", Some("SnapshotId.1"), "InvalidSnapshot.NotFound"),
+        ("RegisterImage", None, "InvalidSnapshot.NotFound"),
+        ("DescribeImages", Some("ImageId.1"), "InvalidAMIID.NotFound"),
+    ] {
+        // The first look at an image is at the source, and that for its volume the second.
+        let skip = if call == "DescribeImages" { 3 } else { 0 };
+        let mut rule =
+            json!({ "call": format!("ec2:{call}"), "skip": skip, "do": "refuse", "code": code, "message": "not yet" });
+        if let Some(with) = with {
+            rule["with"] = with.into();
+        }
+        emulator.script(&rule);
+    }
+    succeeded(build(&rig, &template(&emulator, "", &[&shell("true")]), &[]));
+    assert_one_of_each(&emulator);
+}
+
+#[test]
+fn messages_say_what_to_do() {
+    let (rig, emulator) = on_aws();
+    let text = template(&emulator, "", &[&shell("true")]);
+    for (call, code, remedy) in [
+        ("CreateVolume", "UnauthorizedOperation", "allow the action ec2:CreateVolume in the policy"),
+        ("CreateVolume", "VolumeLimitExceeded", "have the quota raised"),
+        ("AttachVolume", "UnauthorizedOperation", "allow the action ec2:AttachVolume in the policy"),
+        ("DescribeImages", "AuthFailure", "not valid in this region"),
+    ] {
+        emulator.script(&json!({ "call": format!("ec2:{call}"), "do": "refuse", "code": code, "message": "no" }));
+        let ended = build(&rig, &text, &[]);
+        assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+        assert!(ended.stderr.contains(remedy), "{}", ended.stderr);
+        assert!(described(&emulator, "Volumes").is_empty());
+    }
+    let path = rig.template(&text);
+    let with = |name: &str, value: &str| {
+        let child = rig.program("imager").args(["build", &path]).env(name, value);
+        child.configure(|it| _ = it.stderr(std::process::Stdio::piped())).spawn().unwrap().wait_with_output().unwrap()
+    };
+    let nobody = with("AWS_ACCESS_KEY_ID", "");
+    let said = String::from_utf8_lossy(&nobody.stderr).into_owned();
+    assert!(said.contains("set AWS_PROFILE or AWS_ACCESS_KEY_ID"), "{said}");
+    let elsewhere = with("AWS_REGION", "eu-west-1");
+    let said = String::from_utf8_lossy(&elsewhere.stderr).into_owned();
+    assert!(said.contains("this instance is in us-east-1, and the volume would be in eu-west-1"), "{said}");
+}
+
+#[test]
+fn a_builder_works_in_its_own_name() {
+    let (rig, emulator) = on_aws();
+    let options = format!(
+        r#", "access_key": "AKIATEMPLATE", "secret_key": "template-secret", "token": "template-token", "region": "us-east-1",
+            "custom_endpoint_ec2": "{}", "skip_region_validation": true,
+            "assume_role": {{ "role_arn": "arn:aws:iam::123456789012:role/builder", "session_name": "s", "duration_seconds": 900 }}"#,
+        emulator.endpoint
+    );
+    let built = succeeded(build(&rig, &template(&emulator, &options, &[&shell("true")]), &[]));
+    assert!(!built.stderr.contains("template-secret") && !built.stderr.contains("template-token"), "{}", built.stderr);
+    let taken = only(requests(&emulator, "sts:AssumeRole"));
+    assert_eq!([&taken["RoleArn"], &taken["RoleSessionName"]], ["arn:aws:iam::123456789012:role/builder", "s"]);
+    assert_one_of_each(&emulator);
+
+    let nobody = template(&emulator, r#", "profile": "nobody""#, &[&shell("true")]);
+    let ended = build(&rig, &nobody, &["-force"]);
+    assert_eq!(ended.code, Some(3), "the keys of the environment are not this profile's: {}", ended.stderr);
+    let wrong = template(&emulator, ",\n \"ena_support\": \"perhaps\"", &[&shell("true")]);
+    let ended = build(&rig, &wrong, &[]);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("template.json:2") && ended.stderr.contains("'ena_support'"), "{}", ended.stderr);
 }

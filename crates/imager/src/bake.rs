@@ -19,22 +19,19 @@ use crate::session::Session;
 ///
 /// A build spends its time in child processes that it waits for, so each has a thread of its own. One
 /// that fails does not keep the others from their volumes.
-pub(crate) fn bake_all(
-    provider: &(impl Images + Sync),
-    plans: &[Plan],
-    scratch: &Path,
-    at_once: usize,
-) -> Vec<Result<Baked>> {
-    let bake_one = |plan| -> Result<Baked> {
-        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(bake(provider, plan, scratch))
+pub(crate) fn bake_all(plans: &[(impl Images + Sync, Plan)], scratch: &Path, at_once: usize) -> Vec<Result<Baked>> {
+    let bake_one = |number: usize| -> Option<Result<Baked>> {
+        let (provider, plan) = plans.get(number)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Some(runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(bake(provider, plan, scratch))))
     };
     let next = AtomicUsize::new(0);
     let work = || {
         let mut baked = Vec::new();
         while let number = next.fetch_add(1, Ordering::Relaxed)
-            && let Some(plan) = plans.get(number)
+            && let Some(one) = bake_one(number)
         {
-            baked.push((number, bake_one(plan)));
+            baked.push((number, one));
         }
         baked
     };
@@ -113,7 +110,7 @@ async fn provision(
     steps: &mut Vec<ProvisionedStep>,
 ) -> Result<Progress> {
     say(plan, "Attaching the root volume...");
-    let attachment = provider.attach(volume, None).await?;
+    let attachment = provider.attach(volume, plan.options.amazon.device.as_deref()).await?;
     let session = Session::start()?;
     let device = Device::name(&attachment.device, scratch)?;
     let build = Build { plan, session: &session, device: &device, packages: &provider.cache().join("apt"), scratch };
@@ -125,7 +122,7 @@ async fn provision(
         // The last layer's lock is the caller's already.
         let last = number + 1 == todo.len();
         let _lock = if last { None } else { Some(provider.lock_layer(&step.key).await?) };
-        if step.cache && provider.has_layer(&step.key, plan.max_age).await? {
+        if step.layer && provider.has_layer(&step.key, plan.max_age).await? {
             drop(session);
             provider.detach(attachment).await?;
             return Ok(Progress::LayerAppeared);
@@ -134,7 +131,7 @@ async fn provision(
         steps.push(run(plan, step, &chroot)?);
         say(plan, "Cleaning up and unmounting the root device...");
         chroot.clean_up()?;
-        if step.cache && !last {
+        if step.layer {
             provider.cut_layer(volume, &step.key, &format!("{}: {}", plan.builder, step.kind)).await?;
         }
     }
@@ -257,10 +254,10 @@ fn run(plan: &Plan, step: &Step, chroot: &Chroot) -> Result<ProvisionedStep> {
 
 /// How many of the plan's first steps need not run.
 ///
-/// The last step's result is a volume, never a layer, so it is not looked for here.
+/// The last step's result is a volume, never a layer.
 async fn known_prefix(provider: &impl Images, plan: &Plan) -> Result<usize> {
     let cacheable = plan.steps.iter().take_while(|step| step.cache).count();
-    for known in (1..=cacheable.min(plan.steps.len().saturating_sub(1))).rev() {
+    for known in (1..=cacheable).rev().filter(|known| plan.steps[known - 1].layer) {
         if provider.has_layer(&plan.steps[known - 1].key, plan.max_age).await? {
             return Ok(known);
         }
@@ -275,8 +272,8 @@ fn volume_spec(plan: &Plan, known: usize) -> VolumeSpec {
         virtualization_type: plan.virtualization_type.clone(),
         root_partition: plan.root_partition_given(),
         size: plan.options.size,
-        medium: provider::Medium::default(),
-        tags: plan.origin.clone(),
+        medium: plan.options.amazon.medium.clone(),
+        tags: plan.origin.clone().into_iter().chain(plan.options.amazon.volume_tags.clone()).collect(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cli::narrate;
-use manifest::{Identity, Isolation};
+use manifest::{Account, Identity, Isolation, Publication};
 use provider::{Images, RegisteredImage, SourceImage, origin};
 
 use crate::explain::{self, Inputs, StepInputs};
@@ -22,6 +22,8 @@ use crate::template::{Builder, Options, Source, Template, Values};
 /// A builder's image to be.
 pub(crate) struct Plan {
     pub(crate) builder: String,
+    /// In whose name it is built, and where.
+    pub(crate) account: Account,
     pub(crate) options: Builder,
     /// Image at the bottom, unless it is made from scratch.
     pub(crate) source: Option<RegisteredImage>,
@@ -53,8 +55,12 @@ pub(crate) struct Step {
     pub(crate) attempts: Attempts,
     pub(crate) stage: PathBuf,
     pub(crate) key: String,
-    /// Whether its layer may be used again.
+    /// Whether its result may be used again.
     pub(crate) cache: bool,
+    /// Whether the template says so itself.
+    marked: bool,
+    /// Whether its result is kept as a layer; the last step's is a volume.
+    pub(crate) layer: bool,
     /// Why it runs, if it does, where that is to be told.
     pub(crate) why: Option<String>,
 }
@@ -74,25 +80,27 @@ pub(crate) struct How {
 
 impl Plan {
     /// Reads the builder and its provisioners, and stages what they use below `scratch`.
-    pub(crate) async fn make(
-        provider: &impl Images,
+    /// Returns the provider that works for this builder, too.
+    pub(crate) async fn make<P: Images>(
+        provider: &P,
         template: &Template,
         builder: &str,
         recipe: &Recipe,
         scratch: &Path,
         how: How,
-    ) -> Result<Self> {
-        let ReadBuilder { options, source, values, for_key } = read_builder(provider, template, builder).await?;
+    ) -> Result<(P, Self)> {
+        let read = read_builder(provider, template, builder).await?;
+        let ReadBuilder { provider, account, options, source, values, for_key } = read;
         let sources = || source.as_ref().map(|source| source.virtualization_type.clone());
         let virtualization_type =
             options.virtualization_type.clone().or_else(sources).expect("what is made from scratch says its type");
 
-        let (isolation, reason) = isolation::decide(provider, options.isolation, source.as_ref()).await?;
+        let (isolation, reason) = isolation::decide(&provider, options.isolation, source.as_ref()).await?;
         if let Some(reason) = reason {
             narrate::note(&format!("{builder}: services will not start while it is provisioned: {reason}"));
         }
         let digest = source.as_ref().map(|source| &source.digest);
-        let content = content_options(&for_key, &virtualization_type);
+        let content = content_options::<P>(&for_key, &virtualization_type);
         let root_key = layers::root_key(digest, isolation, &content);
         let mut inputs = Inputs {
             source: digest.map(|digest| digest.value.clone()),
@@ -112,6 +120,11 @@ impl Plan {
             how.use_cache = step.cache;
             steps.push(step);
         }
+        for number in 1..steps.len() {
+            // An artifact is another one in every build, and what comes before it is not.
+            let marked = steps[number - 1].marked || steps[number].provisioner.installs_artifact();
+            steps[number - 1].layer = steps[number - 1].cache && (P::QUICK || marked);
+        }
         let build = format!("{}: {builder}", recipe.name());
         if how.explain {
             let past = explain::recall(&provider.cache(), &build);
@@ -123,8 +136,9 @@ impl Plan {
                 });
             }
         }
-        Ok(Self {
+        let plan = Self {
             builder: builder.to_owned(),
+            account,
             origin: origin::tags("imager", recipe.manifest.as_ref()),
             max_age: how.max_age,
             build,
@@ -140,7 +154,8 @@ impl Plan {
             post_processors: post_processors::read(template, builder, &values, &recipe.base)?,
             region: values.fields.get("BuildRegion").cloned().unwrap_or_default(),
             failure: Failure::default(),
-        })
+        };
+        Ok((provider, plan))
     }
 
     /// Reads the builder, its provisioners and its post-processors, and makes nothing of them.
@@ -184,6 +199,11 @@ impl Plan {
         self.options.root_partition.or(sources.and_then(|source| source.root_partition))
     }
 
+    /// What the image is to be beside its name and tags, where that means something.
+    pub(crate) fn publication<P: Images>(&self) -> Publication {
+        if P::PUBLISHES { self.options.amazon.publication.clone() } else { Publication::default() }
+    }
+
     /// Whether every step may be taken from a layer.
     pub(crate) fn is_cacheable(&self) -> bool {
         self.steps.iter().all(|step| step.cache)
@@ -191,7 +211,10 @@ impl Plan {
 }
 
 /// A builder that has been read, and what the texts of its provisioners may ask for.
-struct ReadBuilder {
+struct ReadBuilder<P> {
+    /// Works in the builder's name.
+    provider: P,
+    account: Account,
     options: Builder,
     source: Option<RegisteredImage>,
     values: Values,
@@ -199,21 +222,29 @@ struct ReadBuilder {
     for_key: serde_json::Value,
 }
 
-async fn read_builder(provider: &impl Images, template: &Template, builder: &str) -> Result<ReadBuilder> {
+async fn read_builder<P: Images>(provider: &P, template: &Template, builder: &str) -> Result<ReadBuilder<P>> {
     let mut values = template.values(builder);
     let mut options = template.builder(builder).expect("the builder was chosen among the template's");
     let for_key = options.digestible(&template.without_secrets(&values));
-    let region = options.string("region")?.unwrap_or_else(|| "local".to_owned());
-    values.fields.insert("BuildRegion", values.interpolate(&region).unwrap_or(region));
+    let access = Builder::access(&mut options, &values)?;
+    narrate::keep_secret(
+        access.keys.iter().flat_map(|keys| [Some(&keys.secret), keys.token.as_ref()]).flatten().cloned(),
+    );
+    let provider = provider.on_behalf_of(&access).await?;
+    let region = access.account.region.clone().unwrap_or_else(|| provider.region().to_owned());
+    values.fields.insert("BuildRegion", region);
     let (source, line) = Source::read(&mut options, &values)?;
-    let source = find(provider, source, line, &options).await?;
+    let source = find(&provider, source, line, &options).await?;
     if let Some(source) = &source {
         values.fields.insert("SourceAMI", source.id.clone());
         values.fields.insert("SourceAMIName", source.name.clone());
         values.source_tags = Some(source.tags.clone());
     }
     let options = Builder::read(options, &values)?;
-    Ok(ReadBuilder { options, source, values, for_key })
+    if !P::PUBLISHES && !options.amazon.written.is_empty() {
+        narrate::note(&format!("{}: only used with --provider aws", options.amazon.written.join(", ")));
+    }
+    Ok(ReadBuilder { provider, account: access.account, options, source, values, for_key })
 }
 
 /// The image that a builder starts from; `None` if it starts from nothing.
@@ -247,7 +278,7 @@ async fn find(
 }
 
 /// The builder's options that bear on what is on the disk: its name and tags do not.
-fn content_options(options: &serde_json::Value, virtualization_type: &str) -> serde_json::Value {
+fn content_options<P: Images>(options: &serde_json::Value, virtualization_type: &str) -> serde_json::Value {
     const CONTENT: &[&str] = &[
         "mount_options",
         "mount_partition",
@@ -258,9 +289,12 @@ fn content_options(options: &serde_json::Value, virtualization_type: &str) -> se
         "post_mount_commands",
         "root_volume_size",
     ];
+    // Of which kind the volume is, its snapshots are for ever.
+    const MEDIUM: &[&str] =
+        &["root_volume_type", "root_volume_encrypt_boot", "root_volume_kms_key_id", "encrypt_boot", "kms_key_id"];
     let mut content = serde_json::Map::new();
     content.insert("virtualization_type".into(), virtualization_type.into());
-    for name in CONTENT {
+    for name in CONTENT.iter().chain(MEDIUM.iter().filter(|_| P::PUBLISHES)) {
         if let Some(value) = options.get(name) {
             content.insert((*name).into(), value.clone());
         }
@@ -285,6 +319,7 @@ fn step(
     let reading =
         |values| Reading { values, base: &recipe.base, artifact, only_checking: false, accelerate: how.accelerate };
     let (kind, provisioner) = Provisioner::read(written.clone(), &reading(values))?;
+    let marked = cache == Some(true);
     let cache = cache.unwrap_or_else(|| !provisioner.acts_on_host()) && how.use_cache;
     fs::create_dir_all(stage)?;
     // A key must not tell a secret, not even by its digest, so it is taken from a stage without secrets.
@@ -306,5 +341,8 @@ fn step(
         fs::create_dir_all(stage)?;
         provisioner.stage(stage)?;
     }
-    Ok((Step { kind, provisioner, attempts, stage: stage.to_owned(), key, cache, why: None }, inputs))
+    Ok((
+        Step { kind, provisioner, attempts, stage: stage.to_owned(), key, cache, marked, layer: false, why: None },
+        inputs,
+    ))
 }

@@ -1,5 +1,6 @@
 //! Post-processors: what is done with an image when it is registered.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,14 +19,22 @@ pub(crate) struct Artifact {
     pub(crate) region: String,
     /// The image's id at the provider.
     pub(crate) image: String,
+    /// Its copies in other regions, by region.
+    pub(crate) copies: BTreeMap<String, String>,
     pub(crate) run_uuid: String,
     pub(crate) secrets: Vec<String>,
 }
 
 impl Artifact {
-    /// Packer's name for it: `region:image`.
+    /// The regions in which it is, with its id in each.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (&str, &str)> {
+        let copies = self.copies.iter().map(|(region, image)| (region.as_str(), image.as_str()));
+        [(self.region.as_str(), self.image.as_str())].into_iter().chain(copies)
+    }
+
+    /// Packer's name for it: `region:image`, with commas between those of several regions.
     pub(crate) fn id(&self) -> String {
-        format!("{}:{}", self.region, self.image)
+        self.places().map(|(region, image)| format!("{region}:{image}")).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -168,6 +177,7 @@ mod tests {
             builder_type: "amazon-chroot".into(),
             region: "eu-west-1".into(),
             image: image.into(),
+            copies: BTreeMap::new(),
             run_uuid: "f00".into(),
             secrets: Vec::new(),
         };

@@ -50,6 +50,9 @@ pub struct RegisteredImage {
     pub tags: BTreeMap<String, String>,
     /// What the last test of it found.
     pub verdict: Option<StoredVerdict>,
+    /// Its copies in other regions, by region.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub copies: BTreeMap<String, String>,
 }
 
 impl RegisteredImage {
@@ -239,6 +242,9 @@ pub trait Images {
     const QUICK: bool;
     /// Whether a [`Publication`], a [`Medium`] and an [`Access`] mean anything.
     const PUBLISHES: bool;
+
+    /// Where its images are: a region of AWS, or `local`.
+    fn region(&self) -> &str;
 
     /// The same provider in this name and at this place.
     async fn on_behalf_of(&self, access: &Access) -> Result<Self>

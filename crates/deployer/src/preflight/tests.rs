@@ -71,6 +71,7 @@ fn an_image_that_is_gone_or_changed_is_bad_input() {
         source_image: None,
         tags: std::collections::BTreeMap::new(),
         verdict: None,
+        copies: std::collections::BTreeMap::new(),
     };
     let message = same_image(&image(), Some(&changed)).unwrap_err().to_string();
     assert!(message.contains("sha256:changed at the provider, and the manifest says sha256:content"), "{message}");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Error, Result};
 use cli::{BadInput, ExitCode, narrate};
-use provider::{Images, Registration, SourceImage};
+use provider::{Images, RegisteredImage, Registration, SourceImage};
 
 use super::provision::{self, Args, MANIFEST, Order};
 use super::snapshot;
@@ -22,10 +22,10 @@ pub(crate) async fn run<P: Images + Sync>(provider: &P, args: &Args) -> Result<E
     let manifest = (!alone).then(|| args.manifest.as_deref().unwrap_or(Path::new(MANIFEST)));
     let order = Order::read(provider, args, manifest).await?;
     if alone {
-        check_names(provider, &order).await?;
+        check_names(&order).await?;
     }
     let (mut built, mut failed, mut changed) = (Vec::new(), Vec::new(), false);
-    for (plan, baked) in order.plans.iter().zip(order.bake(provider)) {
+    for ((provider, plan), baked) in order.plans.iter().zip(order.bake()) {
         let image = match baked {
             Ok(baked) => {
                 changed |= !baked.reused;
@@ -47,15 +47,15 @@ pub(crate) async fn run<P: Images + Sync>(provider: &P, args: &Args) -> Result<E
     Ok(ExitCode::Done)
 }
 
-/// Registers a volume as an image and returns the image's id.
+/// Registers a volume as an image.
 async fn register<P: Images>(
     provider: &P,
     args: &Args,
-    order: &Order,
+    order: &Order<P>,
     plan: &Plan,
     baked: Baked,
     manifest: Option<&Path>,
-) -> Result<String> {
+) -> Result<RegisteredImage> {
     let builder = &plan.builder;
     let Some(path) = manifest else {
         narrate::step(&format!("{builder}: Creating the snapshot and registering the image..."));
@@ -63,24 +63,26 @@ async fn register<P: Images>(
             name: plan.options.image_name.clone(),
             tags: plan.origin.clone().into_iter().chain(plan.options.tags.clone()).collect(),
             replace: plan.options.force_deregister,
-            publication: manifest::Publication::default(),
+            publication: plan.publication::<P>(),
         };
         let image = provider.register(&baked.volume, &registration).await?;
         super::print_id(&image.id);
-        return Ok(image.id);
+        return Ok(image);
     };
     provision::store(provider, order, plan, baked, path).await?;
-    let manifest = cli::args::ManifestArgs { manifest: path.to_owned(), force: args.force };
-    snapshot::run(provider, &snapshot::Args { manifest, only: vec![builder.clone()] }).await?;
-    Ok(manifest::read(path)?.images[builder].identity.value.clone())
+    let volume = &manifest::read(path)?.volumes[builder];
+    let (image, _) = snapshot::take(provider, path, args.force, builder, volume).await?;
+    super::print_id(&image.id);
+    Ok(image)
 }
 
-fn post_process(order: &Order, plan: &Plan, image: String) -> Result<Artifact> {
+fn post_process<P>(order: &Order<P>, plan: &Plan, image: RegisteredImage) -> Result<Artifact> {
     let artifact = Artifact {
         builder: plan.builder.clone(),
         builder_type: order.template.builder_type(&plan.builder).to_owned(),
         region: plan.region.clone(),
-        image,
+        image: image.id,
+        copies: image.copies,
         run_uuid: order.template.run_uuid.clone(),
         secrets: plan.secrets.clone(),
     };
@@ -93,8 +95,8 @@ fn post_process(order: &Order, plan: &Plan, image: String) -> Result<Artifact> {
 }
 
 /// Packer's first step: a name that is taken is said before anything is made.
-async fn check_names(provider: &impl Images, order: &Order) -> Result<()> {
-    for plan in order.plans.iter().filter(|plan| !plan.options.force_deregister) {
+async fn check_names(order: &Order<impl Images>) -> Result<()> {
+    for (provider, plan) in order.plans.iter().filter(|(_, plan)| !plan.options.force_deregister) {
         let name = &plan.options.image_name;
         let taken = provider.find_source(&SourceImage { name: name.clone() }).await?;
         // The volume that the image was made of would be found again, and with it the image.
@@ -114,7 +116,8 @@ fn report_built(built: &[Artifact]) {
     for artifact in built {
         let (builder, id) = (artifact.builder.as_str(), artifact.id());
         let kind = if artifact.builder_type == "amazon-chroot" { "mitchellh.amazon.chroot" } else { "kiln.chroot" };
-        let text = format!("AMIs were created:\n{}: {}\n", artifact.region, artifact.image);
+        let lines = artifact.places().map(|(region, image)| format!("{region}: {image}\n"));
+        let text = format!("AMIs were created:\n{}", lines.collect::<String>());
         narrate::machine(builder, "artifact-count", &["1"]);
         let fields: [&[&str]; 5] =
             [&["builder-id", kind], &["id", &id], &["string", &text], &["files-count", "0"], &["end"]];

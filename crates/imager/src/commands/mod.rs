@@ -4,6 +4,7 @@ mod alias;
 mod base;
 mod build;
 mod diff;
+mod gc;
 mod images;
 mod inspect;
 mod layers;
@@ -59,6 +60,8 @@ enum Command {
     Alias(alias::Args),
     /// Delete an image.
     Remove(remove::Args),
+    /// Delete what dead runs have left.
+    Gc(gc::Args),
 }
 
 /// Runs the command line.
@@ -91,6 +94,7 @@ pub fn run() -> Result<ExitCode> {
             Command::Layers(args) => layers::run(provider, &args).await,
             Command::Alias(args) => alias::run(provider, &args).await,
             Command::Remove(args) => remove::run(provider, &args).await,
+            Command::Gc(args) => gc::run(provider, &args).await,
         })
     });
     cli::narrate::finish();

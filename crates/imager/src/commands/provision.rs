@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
-use manifest::{Identity, Manifest, Stamp, Volume};
+use manifest::{Account, Identity, Manifest, Publication, Stamp, Volume};
 use provider::Images;
 use tempfile::TempDir;
 
@@ -109,18 +109,19 @@ fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// What is to be built, read and checked before anything is created.
-pub(crate) struct Order {
+pub(crate) struct Order<P> {
     started: Timestamp,
     pub(crate) scratch: TempDir,
     pub(crate) template: Template,
-    pub(crate) plans: Vec<Plan>,
+    /// What is to be built, each with the provider that works for it.
+    pub(crate) plans: Vec<(P, Plan)>,
     at_once: usize,
     _recipe: Recipe,
 }
 
-impl Order {
+impl<P: Images + Sync> Order<P> {
     /// Reads it with the manifest at `manifest`, or from a template alone.
-    pub(crate) async fn read(provider: &impl Images, args: &Args, manifest: Option<&Path>) -> Result<Self> {
+    pub(crate) async fn read(provider: &P, args: &Args, manifest: Option<&Path>) -> Result<Self> {
         args.on_error.check()?;
         let started = Timestamp::now();
         let scratch = tempfile::Builder::new().prefix("provision-").tempdir_in(provider.scratch()?)?;
@@ -146,19 +147,19 @@ impl Order {
             explain: args.explain,
         };
         for builder in builders {
-            let mut plan = Plan::make(provider, &template, &builder, &recipe, scratch.path(), how).await?;
+            let (provider, mut plan) = Plan::make(provider, &template, &builder, &recipe, scratch.path(), how).await?;
             plan.failure = Failure::new(args.on_error);
             plan.options.force_deregister |= args.force;
-            plans.push(plan);
+            plans.push((provider, plan));
         }
         let at_once = if args.parallel_builds == 0 { usize::MAX } else { args.parallel_builds };
         Ok(Self { started, scratch, template, plans, at_once, _recipe: recipe })
     }
 
     /// Provisions the volumes, in the order of the plans.
-    pub(crate) fn bake(&self, provider: &(impl Images + Sync)) -> Vec<Result<Baked>> {
-        let baked = bake_all(provider, &self.plans, self.scratch.path(), self.at_once);
-        for (plan, _) in self.plans.iter().zip(&baked).filter(|(_, baked)| baked.is_ok()) {
+    pub(crate) fn bake(&self) -> Vec<Result<Baked>> {
+        let baked = bake_all(&self.plans, self.scratch.path(), self.at_once);
+        for ((provider, plan), _) in self.plans.iter().zip(&baked).filter(|(_, baked)| baked.is_ok()) {
             // It only tells why something runs; nothing rests on it.
             if let Err(error) = plan.remember(provider) {
                 narrate::note(&format!("{error:#}"));
@@ -178,7 +179,7 @@ pub(crate) async fn run<P: Images + Sync>(provider: &P, args: &Args) -> Result<E
     let order = Order::read(provider, args, Some(path)).await?;
     let mut changed = false;
     let mut failed = Vec::new();
-    for (plan, baked) in order.plans.iter().zip(order.bake(provider)) {
+    for ((provider, plan), baked) in order.plans.iter().zip(order.bake()) {
         match baked {
             Ok(baked) => {
                 changed |= !baked.reused;
@@ -197,7 +198,7 @@ pub(crate) async fn run<P: Images + Sync>(provider: &P, args: &Args) -> Result<E
 /// Writes a volume into the manifest and prints its id.
 pub(crate) async fn store<P: Images>(
     provider: &P,
-    order: &Order,
+    order: &Order<P>,
     plan: &Plan,
     baked: Baked,
     path: &Path,
@@ -224,8 +225,8 @@ fn entry<P: Images>(plan: &Plan, artifact: Identity, baked: Baked, started: Time
         virtualization_type: plan.virtualization_type.clone(),
         tags: plan.options.tags.clone(),
         force_deregister: plan.options.force_deregister,
-        publication: None,
-        account: manifest::Account::default(),
+        publication: Some(plan.publication::<P>()).filter(|it| *it != Publication::default()).map(Box::new),
+        account: if P::PUBLISHES { plan.account.clone() } else { Account::default() },
         isolation: plan.isolation,
         provisioners: baked.steps,
     }
@@ -241,6 +242,8 @@ fn put(manifest: &mut Manifest, plan: &Plan, volume: Volume) -> Option<Identity>
             && old.image_name == volume.image_name
             && old.tags == volume.tags
             && old.force_deregister == volume.force_deregister
+            && old.publication == volume.publication
+            && old.account == volume.account
     };
     if manifest.volumes.get(&plan.builder).is_some_and(same) {
         return None;

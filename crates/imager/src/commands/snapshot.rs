@@ -1,11 +1,13 @@
 //! `imager snapshot`
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use cli::args::ManifestArgs;
 use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
 use manifest::{Identity, Image, Stamp, Volume};
-use provider::{Images, Registration};
+use provider::{Access, Images, RegisteredImage, Registration, origin};
 
 /// Arguments of `imager snapshot`.
 #[derive(clap::Args)]
@@ -40,18 +42,11 @@ pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode>
                 .in_file(path)
                 .into());
         }
-        let known = manifest.images.get(builder).filter(|image| image.stamp.consumed == volume.identity);
-        let known = known.filter(|image| image.name == volume.image_name && !args.manifest.force);
-        if let Some(image) = known
-            && provider.image(&image.identity.value).await?.is_some()
-        {
-            super::print_id(&image.identity);
-            continue;
-        }
-        changed = true;
-        let image = snapshot(provider, builder, volume).await?;
-        super::print_id(&image.identity);
-        manifest::update(path, None, |manifest| drop(manifest.images.insert(builder.clone(), image)))?;
+        let access = Access { account: volume.account.clone(), keys: None };
+        let provider = provider.on_behalf_of(&access).await?;
+        let (image, new) = take(&provider, path, args.manifest.force, builder, volume).await?;
+        super::print_id(&image.id);
+        changed |= new;
     }
     if !changed {
         narrate::unchanged("every image is there already");
@@ -59,7 +54,21 @@ pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode>
     Ok(ExitCode::Done)
 }
 
-async fn snapshot<P: Images>(provider: &P, builder: &str, volume: &Volume) -> Result<Image> {
+/// Registers a volume of the manifest at `path`, unless it has an image there. Returns the image, and whether it is new.
+pub(crate) async fn take<P: Images>(
+    provider: &P,
+    path: &Path,
+    force: bool,
+    builder: &str,
+    volume: &Volume,
+) -> Result<(RegisteredImage, bool)> {
+    let manifest = manifest::read(path)?;
+    let known = manifest.images.get(builder).filter(|image| image.stamp.consumed == volume.identity);
+    if let Some(known) = known.filter(|image| image.name == volume.image_name && !force)
+        && let Some(image) = provider.image(&known.identity.value).await?
+    {
+        return Ok((image, false));
+    }
     let started = Timestamp::now();
     let id = &volume.identity.value;
     let record = provider.volume(id).await?.with_context(|| {
@@ -68,25 +77,27 @@ async fn snapshot<P: Images>(provider: &P, builder: &str, volume: &Volume) -> Re
     narrate::step(&format!("{builder}: Creating the snapshot and registering the image..."));
     let registration = Registration {
         name: volume.image_name.clone(),
-        tags: volume.tags.clone(),
+        tags: origin::tags("imager", Some(&manifest)).into_iter().chain(volume.tags.clone()).collect(),
         replace: volume.force_deregister,
-        publication: manifest::Publication::default(),
+        publication: volume.publication.as_deref().cloned().unwrap_or_default(),
     };
     let registered = provider.register(&record, &registration).await?;
     if !P::QUICK {
+        let id = &registered.id;
         narrate::detail(&format!(
-            "{builder}: `imager diff {}` makes volumes of it and its source, and compares them",
-            registered.id
+            "{builder}: `imager diff {id}` makes volumes of it and its source, and compares them"
         ));
     } else if let Err(error) = super::diff::store(provider, &registered).await {
         // The image is whole without it, and `imager diff` can make it at any time.
         narrate::note(&format!("{builder}: what changed in the image could not be stored: {error:#}"));
     }
-    Ok(Image {
+    let image = Image {
         stamp: Stamp::now(env!("CARGO_PKG_VERSION"), started, volume.identity.clone()),
-        identity: Identity::new(P::IMAGE, registered.id),
-        digest: registered.digest,
-        name: registered.name,
+        identity: Identity::new(P::IMAGE, &registered.id),
+        digest: registered.digest.clone(),
+        name: registered.name.clone(),
         size: registered.size,
-    })
+    };
+    manifest::update(path, None, |manifest| drop(manifest.images.insert(builder.to_owned(), image)))?;
+    Ok((registered, true))
 }

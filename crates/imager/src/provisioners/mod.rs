@@ -84,6 +84,11 @@ impl Provisioner {
         }
     }
 
+    /// Whether it installs what the artifact stage has built.
+    pub(crate) fn installs_artifact(&self) -> bool {
+        matches!(self, Self::Artifact(_))
+    }
+
     /// Whether what it runs is told the builder's name and type, which its result may follow.
     pub(crate) fn is_told_of_builder(&self) -> bool {
         matches!(self, Self::Ansible(_) | Self::AnsibleLocal(_) | Self::Shell(_) | Self::ShellLocal(_))

@@ -5,52 +5,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use cli::narrate;
-use manifest::Isolation;
+use manifest::{Account, Isolation};
+use provider::Access;
 
 use crate::isolation;
 
+use super::amazon::{self, Amazon, Reading};
 use super::{Content, Options, Values};
-
-/// Options that only mean something on AWS: one template serves both providers.
-const AWS_ONLY: &[&str] = &[
-    "region",
-    "access_key",
-    "secret_key",
-    "token",
-    "profile",
-    "assume_role",
-    "custom_endpoint_ec2",
-    "skip_region_validation",
-    "device_path",
-    "ami_regions",
-    "ami_users",
-    "ami_groups",
-    "ami_org_arns",
-    "ami_ou_arns",
-    "ami_product_codes",
-    "snapshot_users",
-    "snapshot_groups",
-    "snapshot_tags",
-    "root_device_name",
-    "ami_block_device_mappings",
-    "root_volume_type",
-    "root_volume_tags",
-    "root_volume_encrypt_boot",
-    "root_volume_kms_key_id",
-    "encrypt_boot",
-    "kms_key_id",
-    "region_kms_key_ids",
-    "force_delete_snapshot",
-    "ena_support",
-    "sriov_support",
-    "boot_mode",
-    "imds_support",
-    "uefi_data",
-    "tpm_support",
-    "deprecate_at",
-    "deregistration_protection",
-];
 
 /// What the options are called that have another name with each type of builder.
 pub(super) struct Names {
@@ -118,6 +79,8 @@ pub(crate) struct Builder {
     pub(crate) tags: BTreeMap<String, String>,
     /// Take the name over from an image that has it.
     pub(crate) force_deregister: bool,
+    /// What means something on AWS only.
+    pub(crate) amazon: Amazon,
 }
 
 /// One of `chroot_mounts`: what, from where, and where to.
@@ -136,16 +99,21 @@ impl Mount {
 }
 
 impl Builder {
+    /// In whose name it works, and where, before its source is looked for.
+    pub(crate) fn access(options: &mut Options, values: &Values) -> Result<Access> {
+        let mut reading = Reading { options, values };
+        if Names::of(reading.options).is_amazon() {
+            return amazon::access(&mut reading);
+        }
+        Ok(Access { account: Account { region: reading.text("region")?, ..Account::default() }, keys: None })
+    }
+
     /// The builder's options, after [`super::Source::read`].
     pub(crate) fn read(mut options: Options, values: &Values) -> Result<Self> {
         let names = Names::of(&options);
-        if options.kind() == "amazon-chroot" {
-            let unused: Vec<_> = AWS_ONLY.iter().copied().filter(|name| options.node(name).is_some()).collect();
-            if !unused.is_empty() {
-                narrate::note(&format!("{}: only used with --provider aws", unused.join(", ")));
-            }
-        }
-        options.string(names.description)?;
+        let mut reading = Reading { options: &mut options, values };
+        let mut amazon = if names.is_amazon() { Amazon::read(&mut reading)? } else { Amazon::default() };
+        amazon.publication.description = reading.text(names.description)?;
         let line = options.line_of(names.name);
         let image_name = text(&mut options, values, names.name)?;
         let allowed = |c: char| c.is_ascii_alphanumeric() || "()[] ./-'@_".contains(c);
@@ -165,12 +133,7 @@ impl Builder {
             let why = "a paravirtual volume is a file system on the whole disk, without partitions";
             return Err(options.fault(partition_line, why, "remove mount_partition").into());
         }
-        let mut tags = BTreeMap::new();
-        let line = options.line_of("tags");
-        for (name, value) in options.string_map("tags")? {
-            let fill = |text: &str| values.interpolate(text).map_err(|why| mend(&options, line, "tags", &why));
-            tags.insert(fill(&name)?, fill(&value)?);
-        }
+        let tags = Reading { options: &mut options, values }.tags("tags")?;
         let copies_given = options.has("copy_files");
         let copy_files = options.strings("copy_files")?;
         let builder = Self {
@@ -188,6 +151,7 @@ impl Builder {
             pre_mount_commands: options.strings("pre_mount_commands")?,
             post_mount_commands: options.strings("post_mount_commands")?,
             tags,
+            amazon,
             force_deregister: options.bool("force_deregister")?.unwrap_or(false),
         };
         options.finish()?;

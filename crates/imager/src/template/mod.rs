@@ -1,5 +1,6 @@
 //! Packer's JSON templates.
 
+mod amazon;
 mod builder;
 mod go_layout;
 mod interpolate;
@@ -37,6 +38,9 @@ pub(crate) struct Template {
 
 /// The builders that there are: Packer's, and the same with names that belong to no provider.
 const BUILDER_TYPES: &[&str] = &["amazon-chroot", "chroot"];
+
+/// Options of builders that nobody is shown.
+const SECRETS: &[&str] = &["access_key", "secret_key", "token"];
 
 /// The post-processors that there are.
 const POST_PROCESSORS: &[&str] = &["manifest", "shell-local"];
@@ -230,6 +234,9 @@ impl Template {
             let values = self.without_secrets(&self.values(builder));
             let of = |options: &Options| options.digestible(&values);
             let mut described = self.builder(builder).map_or(serde_json::Value::Null, |options| of(&options));
+            for secret in SECRETS.iter().filter(|name| described.get(name).is_some()).collect::<Vec<_>>() {
+                described[*secret] = "<sensitive>".into();
+            }
             described["type"] = self.builder_type(builder).into();
             described["provisioners"] = self.provisioners(builder)?.iter().map(of).collect();
             let post_processors = self.post_processors(builder)?.into_iter().flatten().map(|options| {

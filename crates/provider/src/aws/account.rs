@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -23,9 +25,12 @@ const ANSWER: Duration = Duration::from_secs(60);
 pub(super) async fn load(access: &Access) -> Result<(SdkConfig, String)> {
     let tls = Builder::new().tls_provider(Tls::Rustls(CryptoMode::Ring)).build_https();
     let patience = TimeoutConfig::builder().read_timeout(ANSWER).build();
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(tls).timeout_config(patience);
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(tls.clone()).timeout_config(patience);
     if let Some(profile) = &access.account.profile {
-        loader = loader.profile_name(profile);
+        // By itself the chain prefers keys in the environment to a profile, even to one that was named.
+        let of_profile = ProfileFileCredentialsProvider::builder().profile_name(profile);
+        let config = ProviderConfig::with_default_region().await.with_http_client(tls);
+        loader = loader.profile_name(profile).credentials_provider(of_profile.configure(&config).build());
     }
     if let Some(region) = &access.account.region {
         loader = loader.region(Region::new(region.clone()));

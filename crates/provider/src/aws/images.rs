@@ -13,6 +13,7 @@ use manifest::{Identity, IdentityKind};
 
 use super::failure::Explain;
 use super::lease::{self, EXPIRES};
+use super::publication::COPY;
 use super::tags::{self, LAYER, SOURCE_IMAGE, filter};
 use super::volumes::{self, ROOT_PARTITION};
 use super::{Aws, ami, snapshots};
@@ -41,6 +42,7 @@ pub(super) fn record(image: &Image) -> Result<RegisteredImage> {
         root_partition: tags.get(ROOT_PARTITION).and_then(|number| number.parse().ok()),
         created: image.creation_date().unwrap_or_default().parse().with_context(|| format!("when {id} was made"))?,
         source_image: tags.get(SOURCE_IMAGE).map(|id| Identity::new(IdentityKind::AwsImage, id)),
+        copies: tags.iter().filter_map(|(name, id)| Some((name.strip_prefix(COPY)?.to_owned(), id.clone()))).collect(),
         verdict: tags.get(VERDICT).and_then(|text| read_verdict(text)),
         tags,
     })
@@ -81,7 +83,7 @@ impl Aws {
         Ok(instances.filter_map(|instance| instance.instance_id().map(str::to_owned)).collect())
     }
 
-    async fn tag(&self, id: &str, name: &str, value: &str) -> Result<()> {
+    pub(super) async fn tag(&self, id: &str, name: &str, value: &str) -> Result<()> {
         let tag = Tag::builder().key(name).value(value).build();
         let asked = self.ec2.create_tags().resources(id).tags(tag).send().await;
         asked.doing("ec2:CreateTags", || format!("tagging {id} with {name}")).map(drop)
@@ -93,6 +95,10 @@ impl crate::Images for Aws {
     const VOLUME: IdentityKind = IdentityKind::AwsVolume;
     const QUICK: bool = false;
     const PUBLISHES: bool = true;
+
+    fn region(&self) -> &str {
+        &self.region
+    }
 
     async fn on_behalf_of(&self, access: &Access) -> Result<Self> {
         if access.is_none() { Ok(self.clone()) } else { Self::of(access, self.machine.clone()).await }

@@ -41,8 +41,16 @@ impl Aws {
         }
     }
 
-    /// Deletes an image and the snapshots that it consists of and that are ours.
+    /// Deletes an image, its copies, and the snapshots that they consist of and that are ours.
     pub(super) async fn remove_image(&self, id: &str) -> Result<()> {
+        let Some(image) = ami::image(&self.ec2, id).await? else { return Ok(()) };
+        for (region, copy) in super::images::record(&image)?.copies {
+            self.in_region(&region).remove_one(&copy).await?;
+        }
+        self.remove_one(id).await
+    }
+
+    async fn remove_one(&self, id: &str) -> Result<()> {
         let Some(image) = ami::image(&self.ec2, id).await? else { return Ok(()) };
         let users = self.instances_of(id).await?;
         if !users.is_empty() {

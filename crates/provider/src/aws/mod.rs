@@ -86,14 +86,9 @@ impl Aws {
         })
     }
 
-    /// The region.
-    pub fn region(&self) -> &str {
-        &self.region
-    }
-
     /// EC2 in another region, in the same name.
-    fn ec2_in(&self, region: &str) -> aws_sdk_ec2::Client {
+    fn in_region(&self, region: &str) -> Self {
         let config = self.ec2.config().to_builder().region(aws_config::Region::new(region.to_owned()));
-        aws_sdk_ec2::Client::from_conf(config.build())
+        Self { region: region.to_owned(), ec2: aws_sdk_ec2::Client::from_conf(config.build()), ..self.clone() }
     }
 }

@@ -16,6 +16,8 @@ use super::failure::Explain;
 use super::tags::{self, Tags};
 use crate::Registration;
 
+/// How the names of tags begin that say which copy of an image is in a region.
+pub(super) const COPY: &str = "kiln:copy:";
 /// The image that one in another region was copied from.
 const COPY_OF: &str = "kiln:copy-of";
 
@@ -25,8 +27,9 @@ impl Aws {
         let publication = &registration.publication;
         let mut images = vec![(self.region.clone(), self.ec2.clone(), id.to_owned())];
         for (region, key) in publication.regions.iter().filter(|(region, _)| **region != self.region) {
-            let there = self.ec2_in(region);
+            let there = self.in_region(region).ec2;
             let copy = self.copy(id, region, &there, key.as_deref(), registration).await?;
+            self.tag(id, &format!("{COPY}{region}"), &copy).await?;
             images.push((region.clone(), there, copy));
         }
         for (region, ec2, id) in &images {

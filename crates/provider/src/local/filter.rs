@@ -66,6 +66,7 @@ mod tests {
             source_image: None,
             tags: [("component".to_owned(), "web".to_owned())].into(),
             verdict: None,
+            copies: std::collections::BTreeMap::new(),
         };
         let fits = |filters: &[(&str, &[&str])]| {
             let pair = |(name, values): &(&str, &[&str])| {

@@ -92,6 +92,7 @@ impl Local {
                 source_image: None,
                 tags: registration.tags.clone(),
                 verdict: None,
+                copies: BTreeMap::new(),
             })
         })
     }
@@ -153,6 +154,10 @@ impl Images for Local {
     const VOLUME: IdentityKind = IdentityKind::LocalVolume;
     const QUICK: bool = true;
     const PUBLISHES: bool = false;
+
+    fn region(&self) -> &'static str {
+        "local"
+    }
 
     async fn on_behalf_of(&self, _: &Access) -> Result<Self> {
         Ok(self.clone())
@@ -341,6 +346,7 @@ impl Images for Local {
                 source_image: volume.source_image.clone(),
                 tags: registration.tags.clone(),
                 verdict: None,
+                copies: BTreeMap::new(),
             })
         })
     }
