@@ -6,8 +6,8 @@ use anyhow::Result;
 use cli::BadInput;
 use jiff::Timestamp;
 use manifest::component::{Fleet, Service};
-use manifest::{Deployment, Identity, IdentityKind, Image, Stamp, Verdict};
-use provider::{GroupSpec, ServiceSpec};
+use manifest::{Deployment, Identity, IdentityKind, Image, Manifest, Stamp, Verdict};
+use provider::{GroupSpec, ManifestPlace, ServiceSpec};
 
 use crate::journal::Rollout;
 use crate::{names, preflight};
@@ -35,8 +35,8 @@ pub struct Request {
 
 impl Request {
     /// Reads what is to be deployed. An error if the manifest has no image that could be.
-    pub fn read(path: &Path, environment: &str) -> Result<Self> {
-        let manifest = manifest::read(path)?;
+    pub async fn read(path: &Path, environment: &str) -> Result<Self> {
+        let manifest = ManifestPlace::of(path).await?.read().await?;
         let image = preflight::image_of(&manifest).map_err(|error| error.in_file(path))?.clone();
         let component = manifest.component;
         let Service { image: recipe, deploy, .. } = component.service().map_err(BadInput::from)?;
@@ -81,10 +81,11 @@ impl Request {
     }
 
     /// Adds the deployment to the manifest, unless it stands there already.
-    pub fn note_deployment(&self, group: &str, previous: Option<&str>, url: &str) -> Result<()> {
+    pub async fn note_deployment(&self, group: &str, previous: Option<&str>, url: &str) -> Result<()> {
         let identity = |name: &str| Identity::new(group_kind(self.image.identity.kind), name);
         let consumed = &self.image.identity;
-        let known = manifest::read(&self.manifest)?.deployments.remove(&self.environment);
+        let place = ManifestPlace::of(&self.manifest).await?;
+        let known = place.read().await?.deployments.remove(&self.environment);
         if known.is_some_and(|it| it.group == identity(group) && it.url == url && it.stamp.consumed == *consumed) {
             return Ok(());
         }
@@ -97,9 +98,10 @@ impl Request {
             url: url.to_owned(),
             dns: self.service.dns.clone(),
         };
-        manifest::update(&self.manifest, None, |manifest| {
-            manifest.deployments.insert(self.environment.clone(), deployment);
-        })?;
+        let change = |manifest: &mut Manifest| {
+            manifest.deployments.insert(self.environment.clone(), deployment.clone());
+        };
+        place.update(None, change).await?;
         Ok(())
     }
 }
