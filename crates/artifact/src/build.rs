@@ -5,7 +5,7 @@ use cli::args::{ManifestArgs, ProviderArgs, StoreArgs};
 use cli::{BadInput, ExitCode, interrupt, narrate};
 use jiff::Timestamp;
 use manifest::{Artifact, Component, Identity, Manifest, ReadError, Source, Stamp};
-use provider::{ObjectDigest, Objects, Store};
+use provider::{ManifestPlace, ObjectDigest, Objects, Store};
 use rustix::fs::Mode;
 
 use crate::build_dir::BuildDir;
@@ -79,12 +79,12 @@ async fn build(args: &Args) -> Result<ObjectDigest> {
     }
 
     let directory = BuildDir::take(&component.name, if_held)?;
-    let manifest = read_manifest(args, component)?;
+    let manifest = read_manifest(args, component).await?;
     let store = open_store(args).await?;
     if !args.manifest.force
         && let Some((source, digest)) = built_already(manifest.as_ref(), &revision, &store).await?
     {
-        record(args, component, source, None)?;
+        record(args, component, &source, None).await?;
         narrate::unchanged(&format!("{} {version} is built already", component.name));
         return Ok(digest);
     }
@@ -108,22 +108,22 @@ async fn build(args: &Args) -> Result<ObjectDigest> {
         store: store.name(),
     };
     narrate::detail(&format!("{} ({} bytes): {digest}", entry.file_name, entry.size));
-    record(args, component, revision.source(archive), Some(entry))?;
+    record(args, component, &revision.source(archive), Some(&entry)).await?;
     Ok(digest)
 }
 
 /// What the manifest holds already, if there is one. A manifest of another component is not overwritten.
-fn read_manifest(args: &Args, component: &Component) -> Result<Option<Manifest>> {
+async fn read_manifest(args: &Args, component: &Component) -> Result<Option<Manifest>> {
     let path = &args.manifest.manifest;
-    match manifest::read(path) {
+    match ManifestPlace::of(path).await?.read().await {
         Ok(manifest) if manifest.component.name != component.name => {
             let why = format!("it is the manifest of '{}', not of '{}'", manifest.component.name, component.name);
             let refused = BadInput::new("reading the manifest", why, "name another file with --manifest");
             Err(refused.in_file(path).into())
         }
         Ok(manifest) => Ok(Some(manifest)),
-        Err(ReadError::Missing { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) if matches!(error.downcast_ref(), Some(ReadError::Missing { .. })) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -168,13 +168,15 @@ async fn built_already(
 }
 
 /// Writes this stage's sections of the manifest, and the artifact's only if there is a new one.
-fn record(args: &Args, component: &Component, source: Source, artifact: Option<Artifact>) -> Result<()> {
-    manifest::update(&args.manifest.manifest, Some(component), |manifest| {
+async fn record(args: &Args, component: &Component, source: &Source, artifact: Option<&Artifact>) -> Result<()> {
+    let place = ManifestPlace::of(&args.manifest.manifest).await?;
+    let change = |manifest: &mut Manifest| {
         manifest.component = component.clone();
-        manifest.source = Some(source);
+        manifest.source = Some(source.clone());
         if artifact.is_some() {
-            manifest.artifact = artifact;
+            manifest.artifact = artifact.cloned();
         }
-    })?;
+    };
+    place.update(Some(component), change).await?;
     Ok(())
 }

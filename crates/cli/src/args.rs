@@ -50,8 +50,8 @@ pub struct StoreArgs {
 /// The document that the stages pass on.
 #[derive(Debug, Clone, Args)]
 pub struct ManifestArgs {
-    /// The manifest that this stage reads and adds its section to.
-    #[arg(long, value_name = "FILE", default_value = "manifest.json", env = "KILN_MANIFEST")]
+    /// The manifest that this stage reads and adds its section to: a file or s3://BUCKET/KEY.
+    #[arg(long, value_name = "FILE|URL", default_value = "manifest.json", env = "KILN_MANIFEST")]
     pub manifest: PathBuf,
 
     /// Do it again even if it is done already.

@@ -7,8 +7,8 @@ use anyhow::Result;
 use cli::BadInput;
 use jiff::Timestamp;
 use manifest::component::{Fleet, Service};
-use manifest::{Deployment, Identity, IdentityKind, Image, Stamp, Verdict};
-use provider::{GroupSpec, ServiceSpec, origin};
+use manifest::{Deployment, Identity, IdentityKind, Image, Manifest, Stamp, Verdict};
+use provider::{GroupSpec, ManifestPlace, ServiceSpec, origin};
 
 use crate::journal::Rollout;
 use crate::{names, preflight};
@@ -38,8 +38,8 @@ pub struct Request {
 
 impl Request {
     /// Reads what is to be deployed. An error if the manifest has no image that could be.
-    pub fn read(path: &Path, environment: &str) -> Result<Self> {
-        let manifest = manifest::read(path)?;
+    pub async fn read(path: &Path, environment: &str) -> Result<Self> {
+        let manifest = ManifestPlace::of(path).await?.read().await?;
         let origin = origin::tags("deployer", Some(&manifest));
         let image = preflight::image_of(&manifest).map_err(|error| error.in_file(path))?.clone();
         let component = manifest.component;
@@ -89,10 +89,11 @@ impl Request {
     }
 
     /// Adds the deployment to the manifest, unless it stands there already.
-    pub fn note_deployment(&self, group: &str, previous: Option<&str>, url: &str) -> Result<()> {
+    pub async fn note_deployment(&self, group: &str, previous: Option<&str>, url: &str) -> Result<()> {
         let identity = |name: &str| Identity::new(group_kind(self.image.identity.kind), name);
         let consumed = &self.image.identity;
-        let known = manifest::read(&self.manifest)?.deployments.remove(&self.environment);
+        let place = ManifestPlace::of(&self.manifest).await?;
+        let known = place.read().await?.deployments.remove(&self.environment);
         if known.is_some_and(|it| it.group == identity(group) && it.url == url && it.stamp.consumed == *consumed) {
             return Ok(());
         }
@@ -105,9 +106,10 @@ impl Request {
             url: url.to_owned(),
             dns: self.service.dns.clone(),
         };
-        manifest::update(&self.manifest, None, |manifest| {
-            manifest.deployments.insert(self.environment.clone(), deployment);
-        })?;
+        let change = |manifest: &mut Manifest| {
+            manifest.deployments.insert(self.environment.clone(), deployment.clone());
+        };
+        place.update(None, change).await?;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use cli::BadInput;
 use manifest::NotAName;
 use manifest::component::{Deploy, NoEnvironment};
+use provider::ManifestPlace;
 
 use crate::names;
 
@@ -38,11 +39,11 @@ pub struct Named {
 
 impl Target {
     /// Reads the component's name from the manifest where it is needed.
-    pub fn resolve(self) -> Result<Named> {
+    pub async fn resolve(self) -> Result<Named> {
         if let Some(service) = self.service {
             return Ok(Named { service, section: None, unlisted: None });
         }
-        let manifest = manifest::read(&self.manifest)?;
+        let manifest = ManifestPlace::of(&self.manifest).await?.read().await?;
         let service = names::service(&manifest.component.name, &self.environment);
         let unlisted = manifest.component.deploy.and_then(|deploy| deploy.fleet_in(&self.environment).err());
         Ok(Named { service, section: Some((self.manifest, self.environment)), unlisted })

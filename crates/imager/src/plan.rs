@@ -111,9 +111,10 @@ impl Plan {
         let mut steps = Vec::new();
         let mut parent = root_key.clone();
         let mut how = how;
+        let cache = provider.cache();
         for (number, written) in template.provisioners(builder)?.into_iter().enumerate() {
             let stage = scratch.join(format!("{builder}-{number}"));
-            let (step, step_inputs) = step(template, written, &values, recipe, &stage, &parent, how)?;
+            let (step, step_inputs) = step(template, written, &values, recipe, &stage, &parent, how, &cache).await?;
             inputs.steps.push(step_inputs);
             parent.clone_from(&step.key);
             // What follows a step that is always run follows from a content that nobody knows beforehand.
@@ -151,7 +152,7 @@ impl Plan {
             steps,
             root_key,
             secrets: template.secrets(),
-            post_processors: post_processors::read(template, builder, &values, &recipe.base)?,
+            post_processors: post_processors::read(template, builder, &values, &recipe.base, &cache)?,
             region: values.fields.get("BuildRegion").cloned().unwrap_or_default(),
             failure: Failure::default(),
         };
@@ -166,15 +167,22 @@ impl Plan {
         recipe: &Recipe,
     ) -> Result<()> {
         let ReadBuilder { values, .. } = read_builder(provider, template, builder).await?;
+        let cache = provider.cache();
         for mut written in template.provisioners(builder)? {
             written.bool("cache")?;
             Attempts::read(&mut written)?;
             let artifact = recipe.artifact.as_ref();
-            let reading =
-                Reading { values: &values, base: &recipe.base, artifact, only_checking: true, accelerate: false };
-            Provisioner::read(written, &reading)?;
+            let reading = Reading {
+                values: &values,
+                base: &recipe.base,
+                cache: &cache,
+                artifact,
+                only_checking: true,
+                accelerate: false,
+            };
+            Provisioner::read(written, &reading).await?;
         }
-        post_processors::read(template, builder, &values, &recipe.base)?;
+        post_processors::read(template, builder, &values, &recipe.base, &cache)?;
         Ok(())
     }
 
@@ -302,7 +310,7 @@ fn content_options<P: Images>(options: &serde_json::Value, virtualization_type: 
     content.into()
 }
 
-fn step(
+async fn step(
     template: &Template,
     mut written: Options,
     values: &Values,
@@ -310,21 +318,28 @@ fn step(
     stage: &Path,
     parent: &str,
     how: How,
+    kept: &Path,
 ) -> Result<(Step, StepInputs)> {
     let cache = written.bool("cache")?;
     let attempts = Attempts::read(&mut written)?;
     let redacted = template.without_secrets(values);
     let mut for_key = written.digestible(&redacted);
     let artifact = recipe.artifact.as_ref();
-    let reading =
-        |values| Reading { values, base: &recipe.base, artifact, only_checking: false, accelerate: how.accelerate };
-    let (kind, provisioner) = Provisioner::read(written.clone(), &reading(values))?;
+    let reading = |values| Reading {
+        values,
+        base: &recipe.base,
+        cache: kept,
+        artifact,
+        only_checking: false,
+        accelerate: how.accelerate,
+    };
+    let (kind, provisioner) = Provisioner::read(written.clone(), &reading(values)).await?;
     let marked = cache == Some(true);
     let cache = cache.unwrap_or_else(|| !provisioner.acts_on_host()) && how.use_cache;
     fs::create_dir_all(stage)?;
     // A key must not tell a secret, not even by its digest, so it is taken from a stage without secrets.
     if !template.secrets().is_empty() {
-        let (_, harmless) = Provisioner::read(written, &reading(&redacted))?;
+        let (_, harmless) = Provisioner::read(written, &reading(&redacted)).await?;
         harmless.stage(stage)?;
     } else {
         provisioner.stage(stage)?;

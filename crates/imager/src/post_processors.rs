@@ -45,8 +45,14 @@ pub(crate) enum PostProcessor {
 }
 
 /// Reads the post-processors that run for `builder`, in order: an image passes through all of them unchanged.
-pub(crate) fn read(template: &Template, builder: &str, values: &Values, base: &Path) -> Result<Vec<PostProcessor>> {
-    let reading = Reading { values, base, artifact: None, only_checking: false, accelerate: false };
+pub(crate) fn read(
+    template: &Template,
+    builder: &str,
+    values: &Values,
+    base: &Path,
+    cache: &Path,
+) -> Result<Vec<PostProcessor>> {
+    let reading = Reading { values, base, cache, artifact: None, only_checking: false, accelerate: false };
     let sequences = template.post_processors(builder)?;
     sequences.into_iter().flatten().map(|options| PostProcessor::read(options, &reading)).collect()
 }

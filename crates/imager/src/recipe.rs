@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cli::BadInput;
 use manifest::{Identity, Manifest};
-use provider::{ObjectDigest, Objects, Store, archive};
+use provider::{ManifestPlace, ObjectDigest, Objects, Store, archive};
 use tempfile::TempDir;
 
 use crate::provisioners::ArtifactFile;
@@ -41,7 +41,7 @@ impl Recipe {
         scratch: &Path,
         cache: &Path,
     ) -> Result<Self> {
-        let manifest = manifest::read(manifest_path)?;
+        let manifest = ManifestPlace::of(manifest_path).await?.read().await?;
         let (Some(source), Some(artifact)) = (&manifest.source, &manifest.artifact) else {
             let why = "it has no artifact yet";
             return Err(BadInput::new("reading the manifest", why, "run `artifact build` first")

@@ -1,4 +1,4 @@
-//! Reading and writing the document as a file.
+//! The document as text, and as a file with that text.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -56,12 +56,24 @@ pub fn read(path: &Path) -> Result<Manifest, ReadError> {
     parse(path, &text)
 }
 
-/// Reads the manifest at `path`, or starts one for `component` if there is none.
-pub fn create_or_read(path: &Path, component: &Component) -> Result<Manifest, ReadError> {
-    match read(path) {
-        Err(ReadError::Missing { .. }) => Ok(Manifest::new(component.clone())),
-        other => other,
-    }
+/// Makes the new document of the old one, `before`, or of a new one for `initial` where there is none. Returns it with its
+/// text. `path` is where it stands, for messages.
+pub fn edit(
+    path: &Path,
+    before: Option<&str>,
+    initial: Option<&Component>,
+    change: impl FnOnce(&mut Manifest),
+) -> Result<(Manifest, String), ReadError> {
+    let mut manifest = match (before, initial) {
+        (Some(text), _) => parse(path, text)?,
+        (None, Some(component)) => Manifest::new(component.clone()),
+        (None, None) => return Err(ReadError::Missing { path: path.to_owned() }),
+    };
+    change(&mut manifest);
+    manifest.mark_stale();
+    let text = serde_json::to_string_pretty(&manifest);
+    let text = text.map_err(|error| ReadError::Io { path: path.to_owned(), source: error.into() })?;
+    Ok((manifest, text + "\n"))
 }
 
 /// Changes the manifest at `path` under a lock on it, starting with `initial` where there is none.
@@ -85,14 +97,12 @@ pub fn update(
         io::ErrorKind::NotFound => ReadError::Missing { path: path.to_owned() },
         _ => io(source),
     })?;
-    let mut manifest = match initial {
-        Some(component) => create_or_read(path, component)?,
-        None => read(path)?,
+    let before = match fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(io(error)),
     };
-    change(&mut manifest);
-    manifest.mark_stale();
-    let mut text = serde_json::to_string_pretty(&manifest).map_err(|error| io(error.into()))?;
-    text.push('\n');
+    let (manifest, text) = edit(path, before.as_deref(), initial, change)?;
     let mut temporary = tempfile::NamedTempFile::new_in(directory).map_err(io)?;
     temporary.write_all(text.as_bytes()).map_err(io)?;
     // A temporary file is private; the manifest is for every stage, whoever runs it.
@@ -113,7 +123,8 @@ fn lock(path: &Path) -> io::Result<File> {
     Ok(lock)
 }
 
-fn parse(path: &Path, text: &str) -> Result<Manifest, ReadError> {
+/// Reads the text of a manifest. `path` is where it stands, for messages.
+pub fn parse(path: &Path, text: &str) -> Result<Manifest, ReadError> {
     let malformed = |error: serde_json::Error| ReadError::Malformed {
         path: path.to_owned(),
         line: error.line(),

@@ -6,11 +6,13 @@
 //!
 //! * [`Manifest`] is the whole document; [`component`] is the part that a
 //!   component's own `component.toml` says; [`entry`] has the stages' sections.
-//! * [`read`] and [`update`] are the only ways in and out of a file.
+//! * [`read`] and [`update`] are the only ways in and out of a file; [`parse`] and [`edit`] are what they do to its text,
+//!   for who keeps it elsewhere.
 //! * [`json_schema`] is the contract for everyone who is not written in Rust.
 
 mod aws_fleet;
 pub mod component;
+mod difference;
 mod entry;
 mod file;
 mod identity;
@@ -30,7 +32,7 @@ pub use entry::{
     Artifact, CheckOutcome, Deployment, Earned, Image, Isolation, LeftOverProcess, ProvisionedStep, PublishedImage,
     Source, Stamp, TestedCheck, Verdict, Volume,
 };
-pub use file::{ReadError, create_or_read, read, update};
+pub use file::{ReadError, edit, parse, read, update};
 pub use identity::{Identity, IdentityKind};
 pub use name::NotAName;
 pub use placement::Placement;

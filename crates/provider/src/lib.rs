@@ -16,6 +16,7 @@ mod fleets;
 mod images;
 mod instances;
 pub mod local;
+mod manifest_place;
 mod objects;
 pub mod origin;
 mod publish;
@@ -31,6 +32,7 @@ pub use images::{
     SourceImage, StoredVerdict, VolumeRecord, VolumeSpec, partition, root_partition,
 };
 pub use instances::{Instance, InstanceState, Instances, LaunchSpec, Offer};
+pub use manifest_place::ManifestPlace;
 pub use objects::{ObjectDigest, Objects};
 pub use publish::{PublishSpec, Published};
 pub use store::Store;

@@ -31,7 +31,7 @@ pub struct Args {
 
 /// Reads the request, and deploys.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
-    let request = Request::read(&args.manifest.manifest, &args.environment)?;
+    let request = Request::read(&args.manifest.manifest, &args.environment).await?;
     let force = args.manifest.force;
     provider::dispatch!(provider::open(provider).await?, provider => {
         site::locked(&provider, &request.service.name, async |site| deploy(site, &request, force).await).await
@@ -64,7 +64,7 @@ async fn deploy<P: Fleets + Images>(site: &Site<'_, P>, request: &Request, force
     match roll_out(site, &rollout, request).await {
         Ok(url) => {
             settle::complete(site, &rollout).await?;
-            request.note_deployment(&rollout.group, rollout.previous.as_deref(), &url)?;
+            request.note_deployment(&rollout.group, rollout.previous.as_deref(), &url).await?;
             println!("{url}");
             Ok(ExitCode::Done)
         }
@@ -143,7 +143,7 @@ async fn serves_already<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Res
     }
     let entries = site.entries().await?;
     let previous = journal::retained(&entries).map(|(group, _)| group).filter(|it| service.groups.contains_key(*it));
-    request.note_deployment(&group, previous, &service.url)?;
+    request.note_deployment(&group, previous, &service.url).await?;
     println!("{}", service.url);
     narrate::unchanged(&format!("{group} serves {} already", request.image.identity));
     Ok(true)

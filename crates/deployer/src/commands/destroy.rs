@@ -3,7 +3,8 @@
 use anyhow::Result;
 use cli::args::ProviderArgs;
 use cli::{ExitCode, narrate};
-use provider::Fleets;
+use manifest::Manifest;
+use provider::{Fleets, ManifestPlace};
 
 use crate::site::{self, Site};
 use crate::target::{Named, Target};
@@ -17,7 +18,7 @@ pub struct Args {
 
 /// Finds the service, and destroys it.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
-    let named = args.target.resolve()?;
+    let named = args.target.resolve().await?;
     provider::dispatch!(provider::open(provider).await?, provider => {
         site::locked(&provider, &named.service, async |site| destroy(site, &named).await).await
     })
@@ -32,9 +33,8 @@ async fn destroy<P: Fleets>(site: &Site<'_, P>, named: &Named) -> Result<ExitCod
         named.may_be_missing("destroying")?;
     }
     if let Some((path, environment)) = &named.section {
-        manifest::update(path, None, |manifest| {
-            manifest.deployments.remove(environment);
-        })?;
+        let change = |manifest: &mut Manifest| drop(manifest.deployments.remove(environment));
+        ManifestPlace::of(path).await?.update(None, change).await?;
     }
     if !is_there {
         narrate::unchanged(&format!("there is no service {}", site.service));

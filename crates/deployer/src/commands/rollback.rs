@@ -4,8 +4,8 @@ use anyhow::{Result, bail};
 use cli::args::ProviderArgs;
 use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
-use manifest::{Deployment, Identity, Stamp};
-use provider::{Fleets, Group, NotHealthy, Service};
+use manifest::{Deployment, Identity, Manifest, Stamp};
+use provider::{Fleets, Group, ManifestPlace, NotHealthy, Service};
 use uuid::Uuid;
 
 use crate::health;
@@ -32,7 +32,7 @@ pub struct Args {
 
 /// Finds the service, and switches.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
-    let named = args.target.resolve()?;
+    let named = args.target.resolve().await?;
     provider::dispatch!(provider::open(provider).await?, provider => {
         site::locked(&provider, &named.service, async |site| roll_back(site, &named).await).await
     })
@@ -48,9 +48,11 @@ async fn roll_back<P: Fleets>(site: &Site<'_, P>, named: &Named) -> Result<ExitC
     };
     match settled {
         _ if taken_back => narrate::step(&format!("{}: what served before serves again", site.service)),
-        Settled::Completed(rollout) if rollout.kind == Kind::Rollback => end(named, &service, &rollout, started)?,
+        Settled::Completed(rollout) if rollout.kind == Kind::Rollback => {
+            end(named, &service, &rollout, started).await?;
+        }
         _ => match switch(site, &service).await {
-            Ok(rollout) => end(named, &service, &rollout, started)?,
+            Ok(rollout) => end(named, &service, &rollout, started).await?,
             Err(error) if error.is::<NotHealthy>() => {
                 narrate::error(&format!("{error}; the traffic stays where it is"));
                 return Ok(ExitCode::Verdict);
@@ -70,8 +72,8 @@ async fn switch<P: Fleets>(site: &Site<'_, P>, service: &Service) -> Result<Roll
     Ok(rollout)
 }
 
-fn end(named: &Named, service: &Service, rollout: &Rollout, started: Timestamp) -> Result<()> {
-    note_rollback(named, service, rollout, started)?;
+async fn end(named: &Named, service: &Service, rollout: &Rollout, started: Timestamp) -> Result<()> {
+    note_rollback(named, service, rollout, started).await?;
     narrate::step(&format!("{}: {} serves again", service.spec.name, rollout.group));
     Ok(())
 }
@@ -109,10 +111,10 @@ async fn begin<P: Fleets>(site: &Site<'_, P>, service: &Service) -> Result<Rollo
 }
 
 /// The manifest's deployment is what serves. It rests on an older image than the manifest has, and so becomes stale.
-fn note_rollback(named: &Named, service: &Service, rollout: &Rollout, started: Timestamp) -> Result<()> {
+async fn note_rollback(named: &Named, service: &Service, rollout: &Rollout, started: Timestamp) -> Result<()> {
     let Some((path, environment)) = &named.section else { return Ok(()) };
     let version = |Group { spec, .. }: &Group| spec.tags.get("version").cloned().unwrap_or_default();
-    manifest::update(path, None, |manifest| {
+    let change = |manifest: &mut Manifest| {
         let Some(known) = manifest.deployments.get(environment) else { return };
         let image_kind = known.stamp.consumed.kind;
         let identity = |name: &str| Identity::new(group_kind(image_kind), name);
@@ -126,6 +128,7 @@ fn note_rollback(named: &Named, service: &Service, rollout: &Rollout, started: T
             dns: service.spec.dns.clone(),
         };
         manifest.deployments.insert(environment.clone(), deployment);
-    })?;
+    };
+    ManifestPlace::of(path).await?.update(None, change).await?;
     Ok(())
 }

@@ -78,7 +78,7 @@ impl Status {
 
 /// Reads the service, and prints it.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
-    let named = args.target.resolve()?;
+    let named = args.target.resolve().await?;
     let Some(opened) = provider::open_to_look(provider).await? else { return Err(named.missing(READING).into()) };
     let status = provider::dispatch!(opened, provider => read(&provider, &named).await?);
     if args.json {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Error, Result};
 use cli::{BadInput, ExitCode, narrate};
-use provider::{Images, RegisteredImage, Registration, SourceImage};
+use provider::{Images, ManifestPlace, RegisteredImage, Registration, SourceImage};
 
 use super::provision::{self, Args, MANIFEST, Order};
 use super::snapshot;
@@ -70,7 +70,7 @@ async fn register<P: Images>(
         return Ok(image);
     };
     provision::store(provider, order, plan, baked, path).await?;
-    let volume = &manifest::read(path)?.volumes[builder];
+    let volume = &ManifestPlace::of(path).await?.read().await?.volumes[builder];
     let (image, _) = snapshot::take(provider, path, args.force, builder, volume).await?;
     super::print_id(&image.id);
     Ok(image)

@@ -6,7 +6,7 @@ use anyhow::Result;
 use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
 use manifest::{Account, Identity, Manifest, Publication, Stamp, Volume};
-use provider::Images;
+use provider::{Images, ManifestPlace};
 use tempfile::TempDir;
 
 use super::build;
@@ -207,7 +207,8 @@ pub(crate) async fn store<P: Images>(
     let volume = entry::<P>(plan, artifact, baked, order.started);
     super::print_id(&volume.identity);
     let mut replaced = None;
-    manifest::update(path, None, |manifest| replaced = put(manifest, plan, volume))?;
+    let change = |manifest: &mut Manifest| replaced = put(manifest, plan, volume.clone());
+    ManifestPlace::of(path).await?.update(None, change).await?;
     // Nothing rests on a volume that another has replaced: its image has the content by itself.
     if let Some(replaced) = replaced {
         provider.delete_volume(&replaced.value).await?;

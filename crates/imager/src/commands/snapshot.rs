@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use cli::args::ManifestArgs;
 use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
-use manifest::{Identity, Image, Stamp, Volume};
-use provider::{Access, Images, RegisteredImage, Registration, origin};
+use manifest::{Identity, Image, Manifest, Stamp, Volume};
+use provider::{Access, Images, ManifestPlace, RegisteredImage, Registration, origin};
 
 /// Arguments of `imager snapshot`.
 #[derive(clap::Args)]
@@ -23,7 +23,7 @@ pub(crate) struct Args {
 /// Registers the volumes of the manifest as images and prints the images' ids.
 pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode> {
     let path = &args.manifest.manifest;
-    let manifest = manifest::read(path)?;
+    let manifest = ManifestPlace::of(path).await?.read().await?;
     if let Some(missing) = args.only.iter().find(|name| !manifest.volumes.contains_key(*name)) {
         let why = format!("it has no volume of the builder '{missing}'");
         return Err(BadInput::new("reading the manifest", why, "run `imager provision` first").in_file(path).into());
@@ -63,7 +63,7 @@ pub(crate) async fn take<P: Images>(
     builder: &str,
     volume: &Volume,
 ) -> Result<(RegisteredImage, bool)> {
-    let manifest = manifest::read(path)?;
+    let manifest = ManifestPlace::of(path).await?.read().await?;
     let known = manifest.images.get(builder).filter(|image| image.stamp.consumed == volume.identity);
     if let Some(known) = known.filter(|image| image.name == volume.image_name && !force)
         && let Some(image) = provider.image(&known.identity.value).await?
@@ -100,6 +100,7 @@ pub(crate) async fn take<P: Images>(
         size: registered.size,
         published: BTreeMap::new(),
     };
-    manifest::update(path, None, |manifest| drop(manifest.images.insert(builder.to_owned(), image)))?;
+    let change = |manifest: &mut Manifest| drop(manifest.images.insert(builder.to_owned(), image.clone()));
+    ManifestPlace::of(path).await?.update(None, change).await?;
     Ok((registered, true))
 }

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cli::CommandError;
 use manifest::component::Package;
-use provider::ObjectDigest;
-use provider::local::Directory;
+use provider::{ManifestPlace, ObjectDigest, Objects, Store};
 
 use super::Reading;
 use crate::chroot::Chroot;
@@ -27,14 +26,14 @@ pub(crate) struct ArtifactFile {
 
 impl ArtifactFile {
     /// The artifact of another component, which its manifest tells of.
-    fn of_manifest(path: &Path, options: &Options, line: usize) -> Result<Self> {
-        let manifest = manifest::read(path)?;
+    async fn of_manifest(path: &Path, options: &Options, line: usize, cache: &Path) -> Result<Self> {
+        let manifest = ManifestPlace::of(path).await?.read().await?;
         let Some(artifact) = manifest.artifact else {
             let why = format!("the manifest {} has no artifact yet", path.display());
             return Err(options.fault(line, why, "run `artifact build --manifest` with it first").into());
         };
         let digest = ObjectDigest::parse(&artifact.identity.value)?;
-        let file = Directory::new(&artifact.store).fetch(&digest)?;
+        let file = Store::open(&artifact.store, cache).await?.get(&digest).await?;
         Ok(Self { file, name: artifact.file_name, package: manifest.component.package })
     }
 }
@@ -43,10 +42,10 @@ impl ArtifactFile {
 pub(crate) struct InstallArtifact(Option<ArtifactFile>);
 
 impl InstallArtifact {
-    pub(crate) fn read(options: &mut Options, reading: &Reading) -> Result<Self> {
+    pub(crate) async fn read(options: &mut Options, reading: &Reading<'_>) -> Result<Self> {
         let line = options.line_of("manifest");
         if let Some(manifest) = reading.path(options, "manifest")? {
-            return Ok(Self(Some(ArtifactFile::of_manifest(&manifest, options, line)?)));
+            return Ok(Self(Some(ArtifactFile::of_manifest(&manifest, options, line, reading.cache).await?)));
         }
         match reading.artifact {
             Some(artifact) => Ok(Self(Some(artifact.clone()))),

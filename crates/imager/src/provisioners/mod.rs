@@ -42,6 +42,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) values: &'a Values,
     /// Directory at which its relative paths start.
     pub(crate) base: &'a Path,
+    /// What is fetched from a store that is not on this machine is kept below it.
+    pub(crate) cache: &'a Path,
     /// The artifact to install, if this run has one.
     pub(crate) artifact: Option<&'a ArtifactFile>,
     /// Whether nothing is going to be run: then an artifact is not missed.
@@ -52,14 +54,14 @@ pub(crate) struct Reading<'a> {
 
 impl Provisioner {
     /// Reads a provisioner of any type. Every fault names its line.
-    pub(crate) fn read(mut options: Options, reading: &Reading) -> Result<(String, Self)> {
+    pub(crate) async fn read(mut options: Options, reading: &Reading<'_>) -> Result<(String, Self)> {
         let line = options.line_of("type");
         let kind = options.required("type")?;
         let mut options = options.called(format!("provisioner '{kind}'")).of_kind(kind.as_str());
         let provisioner = match kind.as_str() {
             "ansible" => Self::Ansible(ansible::Ansible::read(&mut options, reading)?),
             "ansible-local" => Self::AnsibleLocal(ansible::AnsibleLocal::read(&mut options, reading)?),
-            "artifact" => Self::Artifact(artifact::InstallArtifact::read(&mut options, reading)?),
+            "artifact" => Self::Artifact(artifact::InstallArtifact::read(&mut options, reading).await?),
             "breakpoint" => Self::Breakpoint(breakpoint::Breakpoint::read(&mut options, reading)?),
             "file" => Self::File(file::FileCopy::read(&mut options, reading)?),
             "shell" => Self::Shell(shell::Shell::read(&mut options, reading)?),

@@ -21,6 +21,7 @@ mod publication;
 mod registration;
 mod roots;
 mod s3;
+mod s3_manifest;
 mod s3_upload;
 mod snapshots;
 mod ssm;
@@ -36,6 +37,7 @@ use cli::args::ProviderArgs;
 
 pub use objects::Bucket;
 pub use s3::Url;
+pub use s3_manifest::ManifestObject;
 
 use crate::Access;
 use crate::local::Local;

@@ -8,7 +8,7 @@ use cli::args::{ManifestArgs, StoreArgs};
 use cli::{BadInput, ExitCode, narrate};
 use futures_util::future::join_all;
 use manifest::{CheckOutcome, Image, Manifest, Verdict};
-use provider::{Images, Instances, RegisteredImage, Store, StoredVerdict, origin};
+use provider::{Images, Instances, ManifestPlace, RegisteredImage, Store, StoredVerdict, origin};
 
 use crate::booted::Bench;
 use crate::checklist::Checklist;
@@ -43,7 +43,7 @@ pub(crate) struct Args {
 /// Tests the images of the manifest, records the verdicts and prints them.
 pub(crate) async fn run(provider: &(impl Images + Instances), args: &Args) -> Result<ExitCode> {
     let path = &args.manifest.manifest;
-    let manifest = manifest::read(path)?;
+    let manifest = ManifestPlace::of(path).await?.read().await?;
     let images = select(&manifest, &args.only).map_err(|why| why.in_file(path))?;
     let (scratch, cache) = (provider.scratch()?, provider.cache());
     let checklist = Checklist::fetch(path, &manifest, args.gossfile.as_deref(), &scratch, &cache).await?;
@@ -176,8 +176,8 @@ async fn record(
 ) -> Result<()> {
     let stored = StoredVerdict { passed: verdict.passed, digest: verdict.digest.clone(), ended: verdict.stamp.ended };
     provider.record_verdict(&image.identity.value, &stored).await?;
-    let entry = (builder.to_owned(), verdict.clone());
-    manifest::update(manifest, None, |manifest| manifest.tests.extend([entry]))?;
+    let change = |manifest: &mut Manifest| drop(manifest.tests.insert(builder.to_owned(), verdict.clone()));
+    ManifestPlace::of(manifest).await?.update(None, change).await?;
     Ok(())
 }
 
