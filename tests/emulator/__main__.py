@@ -5,6 +5,7 @@ moto answers every call. What is added in front of it:
 * the identity document of the instance that a builder runs on, for whoever has a token (IMDSv2). With
   custom_endpoint_ec2 set, Packer's SDK asks that endpoint for instance metadata as well;
 * what EC2 keeps and refuses where moto does not, see `images`;
+* names that AWS gives once, see `unique`;
 * DetachVolume without an InstanceId, which EC2 allows and moto does not;
 * the disks, see `disks`;
 * what a test says of calls to come, see `script`: POST /_script adds a rule, POST /_forget removes all of them, GET
@@ -24,7 +25,7 @@ import threading
 import urllib.parse
 from io import BytesIO
 
-import groups
+import unique
 from disks import Disks
 from images import Strict, keep
 from script import Script, name_of, refusal
@@ -72,7 +73,7 @@ class Gateway:
         if rule and rule["do"] in ("refuse", "throttle"):
             return answer(start_response, f"{rule.get('status', 400)} Refused", *refusal(environ, rule))
         region = region_of(environ)
-        refused = self.strict.refusal(region, call) or groups.refusal(region, call)
+        refused = self.strict.refusal(region, call) or unique.refusal(region, call)
         if refused:
             rule = {"code": refused[0], "message": refused[1]}
             return answer(start_response, "400 Refused", *refusal(environ, rule))

@@ -3,6 +3,7 @@
 A rule is a JSON object:
 
 * "call": a pattern (fnmatch) of calls by name, see `name_of`;
+* "with": patterns of parameters by name;
 * "only": "changes": reads (Describe, Get, List) are no such calls;
 * "after": how many such calls it lets pass first;
 * "times": for how many calls it holds, 1 if not given;
@@ -78,14 +79,16 @@ class Script:
             is_first = invocation not in self.attempted
             self.attempted.add(invocation)
             for rule in self.rules:
-                if self.holds(rule, name, is_first):
+                if self.holds(rule, name, call, is_first):
                     self.calls[-1]["rule"] = rule["do"]
                     return {**THROTTLED, **rule} if rule["do"] == "throttle" else rule
         return None
 
-    def holds(self, rule, name, is_first):
+    def holds(self, rule, name, call, is_first):
         """Whether the rule decides over this call; counts it."""
         fits = fnmatch.fnmatchcase(name, rule["call"]) and (rule.get("only") != "changes" or is_change(name))
+        patterns = rule.get("with", {}).items()
+        fits = fits and all(fnmatch.fnmatchcase(call.get(key, ""), pattern) for key, pattern in patterns)
         if fits and rule.get("after", 0) > 0:
             rule["after"] -= 1
             return False
