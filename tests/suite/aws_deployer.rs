@@ -595,3 +595,56 @@ fn what_a_fleet_on_aws_needs_is_asked_for_by_name() {
     assert!(ended.stderr.contains("[deploy.fleet.aws] in component.toml"), "{}", ended.stderr);
     region.assert_empty();
 }
+
+#[test]
+fn what_was_suspended_before_a_group_was_held_stays_so_after_a_rollback() {
+    let region = Region::with(|fleet| fleet.retain_seconds = Some(0));
+    region.run("deploy", 0);
+    let own = json!({"AutoScalingGroupName": "hello-local-v000", "ScalingProcesses": ["AZRebalance", "Terminate"]});
+    region.emulator.python(
+        "import boto3, json, sys\nboto3.client('autoscaling').suspend_processes(**json.loads(sys.argv[1]))\nprint('{}')",
+        &[&own.to_string()],
+    );
+    region.run("deploy", 1);
+    let suspended = || region.look()["groups"]["hello-local-v000"]["suspended"].clone();
+    assert_eq!(suspended().as_array().unwrap().len(), 5);
+    region.run("rollback", 1);
+    assert_eq!(suspended(), json!(["AZRebalance", "Terminate"]));
+    // The other one's time is past.
+    region.run_plain("repair");
+    assert_eq!(region.look()["groups"]["hello-local-v001"]["suspended"], json!([]));
+    region.run("destroy", 0);
+}
+
+#[test]
+fn one_run_at_a_time_changes_a_service_and_one_that_was_overtaken_stops() {
+    let region = Region::with(|fleet| fleet.step_millis = Some(8000));
+    let ticket = |machine: &str, until: &str| {
+        let process = json!({"pid": 1, "started": 1});
+        let holder = json!({"machine": machine, "process": process, "program": "deployer deploy"});
+        json!({"holder": holder, "until": until, "released": false}).to_string()
+    };
+    let put = |number: &str, value: &str| {
+        let name = format!("/kiln/services/{SERVICE}/lock/{number}");
+        region.emulator.ask("ssm", "put_parameter", &json!({"Name": name, "Value": value, "Type": "String"}));
+    };
+    put("000007", &ticket("elsewhere", "2126-01-01T00:00:00Z"));
+    let manifest = region.manifest(0);
+    let held = region.rig.ask("deployer", &["deploy", "--manifest", &manifest, "--no-wait"]);
+    assert_eq!(held.code, Some(3), "{}", held.stderr);
+    assert!(held.stderr.contains("in use by `deployer deploy` (pid 1, elsewhere)"), "{}", held.stderr);
+    put("000008", &ticket("elsewhere", "2026-01-01T00:00:00Z"));
+    // That one has lapsed.
+    region.run("deploy", 0);
+    let deployer = region.rig.spawn("deployer", &["deploy", "--manifest", &region.manifest(1)]);
+    wait_for("the first step", || (region.look()["weights"]["hello-local-v001"] == json!(10)).then_some(()));
+    put("000099", &ticket("elsewhere", "2126-01-01T00:00:00Z"));
+    let ended = Ended::of(deployer.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(ended.stderr.contains("has been taken over by `deployer deploy` (pid 1)"), "{}", ended.stderr);
+    assert_eq!(region.look()["weights"]["hello-local-v001"], json!(10), "nothing was divided after that");
+    let name = format!("/kiln/services/{SERVICE}/lock/000099");
+    region.emulator.ask("ssm", "delete_parameter", &json!({"Name": name}));
+    region.run("destroy", 0);
+    region.assert_empty();
+}
