@@ -5,6 +5,7 @@ moto answers every call. What is added in front of it:
 * the identity document of the instance that a builder runs on, for whoever has a token (IMDSv2). With
   custom_endpoint_ec2 set, Packer's SDK asks that endpoint for instance metadata as well;
 * what EC2 keeps and refuses where moto does not, see `images`;
+* names that AWS gives once, see `unique`;
 * DetachVolume without an InstanceId, which EC2 allows and moto does not;
 * the disks, see `disks`;
 * what EBS's direct API checks and remembers, see `ebs_direct`;
@@ -25,7 +26,7 @@ import threading
 import urllib.parse
 from io import BytesIO
 
-import groups
+import unique
 from disks import Disks
 from ebs_direct import EbsDirect
 from images import Strict, keep
@@ -78,7 +79,7 @@ class Gateway:
         if rule and rule["do"] == "stall":
             hold(environ, rule)
         region = region_of(environ)
-        refused = self.strict.refusal(region, call) or groups.refusal(region, call)
+        refused = self.strict.refusal(region, call) or unique.refusal(region, call)
         if refused:
             rule = {"code": refused[0], "message": refused[1]}
             return answer(start_response, "400 Refused", *refusal(environ, rule))

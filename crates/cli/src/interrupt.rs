@@ -6,24 +6,32 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-static REQUESTED: AtomicBool = AtomicBool::new(false);
+/// How many times the process was asked to end, and how many of these are past.
+static REQUESTS: AtomicUsize = AtomicUsize::new(0);
+static IGNORED: AtomicUsize = AtomicUsize::new(0);
 static RUNNING: Mutex<BTreeSet<Target>> = Mutex::new(BTreeSet::new());
 
 /// Whether the process was asked to end.
 pub fn requested() -> bool {
-    REQUESTED.load(Ordering::SeqCst)
+    REQUESTS.load(Ordering::SeqCst) > 0
 }
 
-/// An error if the process was asked to end.
+/// An error if the process was asked to end, after it was last told to [`go_on`].
 pub fn check() -> anyhow::Result<()> {
-    if requested() { Err(anyhow::anyhow!("interrupted")) } else { Ok(()) }
+    let asked = REQUESTS.load(Ordering::SeqCst) > IGNORED.load(Ordering::SeqCst);
+    if asked { Err(anyhow::anyhow!("interrupted")) } else { Ok(()) }
+}
+
+/// From here on [`check`] passes until the process is asked to end once more: what takes back must wait as well.
+pub fn go_on() {
+    IGNORED.store(REQUESTS.load(Ordering::SeqCst), Ordering::SeqCst);
 }
 
 /// From here on SIGINT and SIGTERM request an orderly end.
@@ -31,7 +39,7 @@ pub(crate) fn catch_signals() {
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
     thread::spawn(move || {
         for _ in signals.forever() {
-            REQUESTED.store(true, Ordering::SeqCst);
+            REQUESTS.fetch_add(1, Ordering::SeqCst);
             for target in RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter() {
                 target.signal(Signal::TERM);
             }

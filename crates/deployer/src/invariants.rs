@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use provider::Member;
 
 use crate::stability::{is_healthy, wholly_healthy};
-use crate::weights::{self, Weights};
+use crate::weights::Weights;
 
 /// A service as it is at this moment.
 #[derive(Debug, Clone, Default)]
@@ -127,7 +127,7 @@ pub fn as_left(view: &View, divisions: &[Weights]) -> Result<(), Violation> {
     if divisions.iter().any(|division| told(division) == found) {
         return Ok(());
     }
-    Err(Violation::Divided { found: weights::in_words(&found) })
+    Err(Violation::Divided { found: provider::shares(&found) })
 }
 
 /// Traffic goes back, where fewer instances may have to do: all of it is given away, to groups that can answer.

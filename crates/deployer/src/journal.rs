@@ -3,7 +3,7 @@
 //! The journal alone decides what is unfinished; what is already true is read
 //! from the provider. Everything here is a pure function of the entries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -223,6 +223,19 @@ pub fn last_group(entries: &[Entry]) -> Option<&str> {
         Event::Started(rollout) if rollout.kind == Kind::Deploy => Some(rollout.group.as_str()),
         _ => None,
     })
+}
+
+/// The groups that are there although their removal has begun.
+pub fn half_removed<'a>(entries: &[Entry], present: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut removed = BTreeSet::new();
+    for entry in entries {
+        match &entry.event {
+            Event::DestroyingGroup { group } => _ = removed.insert(group),
+            Event::CreatingGroup { group } => _ = removed.remove(group),
+            _ => {}
+        }
+    }
+    present.filter(|group| removed.contains(group)).cloned().collect()
 }
 
 /// The groups without traffic that nothing needs any more.

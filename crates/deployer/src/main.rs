@@ -6,6 +6,7 @@ mod invariants;
 mod journal;
 mod names;
 mod preflight;
+mod rehearsal;
 mod request;
 mod settle;
 mod site;

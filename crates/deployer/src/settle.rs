@@ -30,7 +30,10 @@ pub enum Settled {
 /// instances.
 pub async fn earlier_run<P: Fleets>(site: &Site<'_, P>, wanted: Option<(&str, u32)>) -> Result<Settled> {
     match journal::next(journal::unfinished(&site.entries().await?), wanted) {
-        Next::Begin => Ok(Settled::Nothing),
+        Next::Begin => {
+            site.finish_removals().await?;
+            Ok(Settled::Nothing)
+        }
         Next::GoOn(rollout) => {
             narrate::note(&format!("going on with {}, whose deployment did not end", rollout.group));
             Ok(Settled::GoesOn(rollout))
@@ -88,6 +91,7 @@ pub async fn back_out<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, reason: 
 
 async fn undo<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, reason: &str) -> Result<()> {
     let Rollout { group, previous, .. } = rollout;
+    cli::interrupt::go_on();
     site.record(Event::BackingOut { reason: reason.chars().take(REASON).collect() }).await?;
     let view = site.view().await?;
     if view.weight(group) > 0 {

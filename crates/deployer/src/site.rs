@@ -9,7 +9,7 @@ use provider::{Fleets, GroupSpec, Member, Service, ServiceSpec};
 
 use crate::invariants::{self, GroupView, View, Violation};
 use crate::journal::{self, Entry, Event};
-use crate::weights::{self, Weights};
+use crate::weights::Weights;
 
 /// A service at its provider. Whoever changes it holds its lock.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl<P: Fleets> Site<'_, P> {
     }
 
     async fn weigh(&self, weights: &Weights, may: impl FnOnce(&View) -> Result<(), Violation>) -> Result<()> {
-        let shares = weights::in_words(weights);
+        let shares = provider::shares(weights);
         may(&self.view().await?).with_context(|| format!("dividing the traffic: {shares}"))?;
         narrate::step(&format!("{}: traffic to {shares}", self.service));
         self.record(Event::Shifting { weights: weights.clone() }).await?;
@@ -154,6 +154,15 @@ impl<P: Fleets> Site<'_, P> {
             removed.push(group);
         }
         Ok(removed)
+    }
+
+    /// Removes what is left of groups whose removal an earlier run began.
+    pub async fn finish_removals(&self) -> Result<()> {
+        let Some(service) = self.read().await? else { return Ok(()) };
+        for group in journal::half_removed(&self.entries().await?, service.groups.keys()) {
+            self.destroy_group(&group, false).await?;
+        }
+        Ok(())
     }
 
     /// Removes all of the service.

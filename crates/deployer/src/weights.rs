@@ -5,12 +5,6 @@ use std::collections::BTreeMap;
 /// A share of the traffic in percent for each group.
 pub type Weights = BTreeMap<String, u8>;
 
-/// The shares, for people.
-pub fn in_words(weights: &Weights) -> String {
-    let shares: Vec<_> = weights.iter().map(|(group, weight)| format!("{group} {weight} %")).collect();
-    shares.join(", ")
-}
-
 /// Why a component's `steps` cannot be used.
 pub fn fault(steps: &[u8]) -> Option<&'static str> {
     let ascending = steps.windows(2).all(|pair| pair[0] < pair[1]);

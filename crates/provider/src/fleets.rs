@@ -1,6 +1,7 @@
 //! Groups of instances behind a balancer and a DNS name.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -131,6 +132,57 @@ pub struct Member {
 #[error("{0}")]
 pub struct NotHealthy(pub String);
 
+/// Shares of the traffic in percent, for people.
+pub fn shares(weights: &BTreeMap<String, u8>) -> String {
+    let shares: Vec<_> = weights.iter().map(|(group, weight)| format!("{group} {weight} %")).collect();
+    shares.join(", ")
+}
+
+/// A verb of [`Fleets`] that changes something, with what it is asked for: what a plan is made of.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "each is described at the verb that it is named after")]
+pub enum Intent<'a> {
+    Lock(&'a str),
+    Unlock(&'a str),
+    Record(&'a str, &'a serde_json::Value),
+    CreateService(&'a ServiceSpec),
+    CreateGroup(&'a ServiceSpec, &'a GroupSpec),
+    SetWeights(&'a ServiceSpec, &'a BTreeMap<String, u8>),
+    Hold(&'a ServiceSpec, &'a str, Timestamp),
+    DestroyGroup(&'a ServiceSpec, &'a str),
+    DestroyService(&'a str),
+    Repair,
+}
+
+impl fmt::Display for Intent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lock(service) => write!(f, "lock service {service}"),
+            Self::Unlock(service) => write!(f, "unlock service {service}"),
+            Self::Record(service, entry) => {
+                write!(f, "record for service {service} {}", entry["event"].as_str().unwrap_or_default())
+            }
+            Self::CreateService(spec) => write!(f, "create service {}", spec.name),
+            Self::CreateGroup(_, spec) => {
+                write!(
+                    f,
+                    "create group {} of {} instances of {}",
+                    spec.name,
+                    spec.initial.unwrap_or(spec.size),
+                    spec.image
+                )
+            }
+            Self::SetWeights(_, weights) => {
+                write!(f, "set weights {}", shares(weights))
+            }
+            Self::Hold(_, group, until) => write!(f, "hold group {group} until {until:.0}"),
+            Self::DestroyGroup(_, group) => write!(f, "destroy group {group}"),
+            Self::DestroyService(service) => write!(f, "destroy service {service}"),
+            Self::Repair => write!(f, "repair"),
+        }
+    }
+}
+
 /// Services, their groups and their traffic.
 ///
 /// Every verb converges: asked again for what is there already, it changes nothing and succeeds.
@@ -151,6 +203,9 @@ pub trait Fleets {
     /// Whether it could make the service with groups of `size` instances, and divide the traffic by `steps`: an error
     /// names the key of the component file that is missing, or that this provider cannot follow. Read-only.
     async fn accepts(&self, service: &ServiceSpec, size: u32, steps: &[u8]) -> Result<()>;
+
+    /// The calls by which a verb would change something now, in order, for people to read. Read-only.
+    async fn calls(&self, intent: &Intent<'_>) -> Result<Vec<String>>;
 
     /// Makes the service's balancer and DNS name, without instances.
     async fn create_service(&self, spec: &ServiceSpec) -> Result<Service>;

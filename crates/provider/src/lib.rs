@@ -26,7 +26,7 @@ use anyhow::Result;
 use cli::args::{ProviderArgs, ProviderName};
 use cli::narrate;
 
-pub use fleets::{Fleets, Group, GroupSpec, Member, MemberHealth, NotHealthy, Service, ServiceSpec};
+pub use fleets::{Fleets, Group, GroupSpec, Intent, Member, MemberHealth, NotHealthy, Service, ServiceSpec, shares};
 pub use images::{
     Access, AccessKeys, Attachment, ImageFilter, Images, LayerRecord, LeftOver, Medium, RegisteredImage, Registration,
     SourceImage, StoredVerdict, VolumeRecord, VolumeSpec, partition, root_partition,

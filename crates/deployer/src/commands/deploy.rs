@@ -29,23 +29,76 @@ pub struct Args {
     environment: String,
 }
 
+impl Args {
+    /// What is to be deployed.
+    pub async fn request(&self) -> Result<Request> {
+        Request::read(&self.manifest.manifest, &self.environment).await
+    }
+
+    /// Whether it is to be done again where it is done already.
+    pub fn force(&self) -> bool {
+        self.manifest.force
+    }
+}
+
+/// How a deployment ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The image serves.
+    Serves(Serving),
+    /// The image was refused, or its group was not healthy and has been removed; why has been said.
+    Refused,
+}
+
+/// What serves.
+#[derive(Debug)]
+pub struct Serving {
+    /// The group that has the traffic.
+    group: String,
+    /// The group that it replaced, if that is kept.
+    previous: Option<String>,
+    /// Where the service answers.
+    url: String,
+    /// Whether it served already.
+    already: bool,
+}
+
 /// Reads the request, and deploys.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
-    let request = Request::read(&args.manifest.manifest, &args.environment).await?;
-    let force = args.manifest.force;
+    let (request, force) = (args.request().await?, args.force());
     provider::dispatch!(provider::open(provider).await?, provider => {
-        site::locked(&provider, &request.service.name, async |site| deploy(site, &request, force).await).await
+        let deploy = async |site: &Site<'_, _>| match deploy(site, &provider, &request, force).await? {
+            Outcome::Serves(serving) => tell(&request, &serving).await,
+            Outcome::Refused => Ok(ExitCode::Verdict),
+        };
+        site::locked(&provider, &request.service.name, deploy).await
     })
 }
 
+/// Tells the manifest and the user what serves.
+async fn tell(request: &Request, serving: &Serving) -> Result<ExitCode> {
+    let Serving { group, previous, url, already } = serving;
+    request.note_deployment(group, previous.as_deref(), url).await?;
+    println!("{url}");
+    if *already {
+        narrate::unchanged(&format!("{group} serves {} already", request.image.identity));
+    }
+    Ok(ExitCode::Done)
+}
+
 /// The whole sequence. Whatever of it a killed run had done is found done when it is run again.
-async fn deploy<P: Fleets + Images>(site: &Site<'_, P>, request: &Request, force: bool) -> Result<ExitCode> {
+pub async fn deploy<P: Fleets>(
+    site: &Site<'_, P>,
+    images: &impl Images,
+    request: &Request,
+    force: bool,
+) -> Result<Outcome> {
     preflight::same_service(&request.service, site.read().await?.as_ref())?;
     preflight::nobody_elses(&request.service, &site.provider.services().await?)?;
     site.provider.accepts(&request.service, request.fleet.instances, &request.fleet.steps).await?;
-    if let Err(refusal) = preflight::check(site.provider, request).await? {
+    if let Err(refusal) = preflight::check(images, request).await? {
         narrate::error(&refusal.to_string());
-        return Ok(ExitCode::Verdict);
+        return Ok(Outcome::Refused);
     }
     let wanted = (request.image.identity.value.as_str(), request.fleet.instances);
     let unfinished = match settle::earlier_run(site, Some(wanted)).await? {
@@ -53,8 +106,11 @@ async fn deploy<P: Fleets + Images>(site: &Site<'_, P>, request: &Request, force
         _ => None,
     };
     start_again(site, request).await?;
-    if unfinished.is_none() && !force && serves_already(site, request).await? {
-        return Ok(ExitCode::Done);
+    if unfinished.is_none()
+        && !force
+        && let Some(serving) = serves_already(site, request).await?
+    {
+        return Ok(Outcome::Serves(serving));
     }
     site.remove_retired(Timestamp::now()).await?;
     let rollout = match unfinished {
@@ -64,9 +120,8 @@ async fn deploy<P: Fleets + Images>(site: &Site<'_, P>, request: &Request, force
     match roll_out(site, &rollout, request).await {
         Ok(url) => {
             settle::complete(site, &rollout).await?;
-            request.note_deployment(&rollout.group, rollout.previous.as_deref(), &url).await?;
-            println!("{url}");
-            Ok(ExitCode::Done)
+            let Rollout { group, previous, .. } = rollout;
+            Ok(Outcome::Serves(Serving { group, previous, url, already: false }))
         }
         Err(error) => take_back(site, &rollout, error).await,
     }
@@ -131,22 +186,20 @@ async fn start_again<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Result
     Ok(())
 }
 
-/// Whether the service is as asked for; then its URL has been printed.
-async fn serves_already<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Result<bool> {
-    let Some(service) = site.read().await? else { return Ok(false) };
-    let Some((group, size)) = sole_carrier(Some(&service)) else { return Ok(false) };
+/// What serves, if it is as asked for.
+async fn serves_already<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Result<Option<Serving>> {
+    let Some(service) = site.read().await? else { return Ok(None) };
+    let Some((group, size)) = sole_carrier(Some(&service)) else { return Ok(None) };
     let as_asked = preflight::same_service(&request.service, Some(&service)).is_ok()
         && service.groups[&group].spec.image == request.image.identity.value
         && service.groups[&group].spec.size == request.fleet.instances;
     if !as_asked || !wholly_healthy(&site.members(&group).await?, usize::try_from(size)?) {
-        return Ok(false);
+        return Ok(None);
     }
     let entries = site.entries().await?;
     let previous = journal::retained(&entries).map(|(group, _)| group).filter(|it| service.groups.contains_key(*it));
-    request.note_deployment(&group, previous, &service.url).await?;
-    println!("{}", service.url);
-    narrate::unchanged(&format!("{group} serves {} already", request.image.identity));
-    Ok(true)
+    let previous = previous.map(str::to_owned);
+    Ok(Some(Serving { group, previous, url: service.url, already: true }))
 }
 
 /// The group that has all of the traffic, with its present size.
@@ -156,7 +209,7 @@ fn sole_carrier(service: Option<&Service>) -> Option<(String, u32)> {
 }
 
 /// The verdict on a new group is an answer; anything else that went wrong is an error. Both are taken back.
-async fn take_back<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, error: anyhow::Error) -> Result<ExitCode> {
+async fn take_back<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, error: anyhow::Error) -> Result<Outcome> {
     let group = &rollout.group;
     narrate::step(&format!("{group}: taking it back"));
     settle::back_out(site, rollout, &format!("{error:#}")).await?;
@@ -168,5 +221,5 @@ async fn take_back<P: Fleets>(site: &Site<'_, P>, rollout: &Rollout, error: anyh
         None => "it was removed".to_owned(),
     };
     narrate::error(&format!("{verdict}; {traffic}"));
-    Ok(ExitCode::Verdict)
+    Ok(Outcome::Refused)
 }

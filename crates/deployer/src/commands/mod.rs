@@ -4,6 +4,7 @@ mod deploy;
 mod destroy;
 mod gc;
 mod list;
+mod plan;
 mod repair;
 mod rollback;
 mod status;
@@ -29,6 +30,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Deploy(deploy::Args),
+    Plan(plan::Args),
     Status(status::Args),
     Rollback(rollback::Args),
     Repair(repair::Args),
@@ -41,6 +43,7 @@ enum Command {
 pub async fn run(Arguments { provider, command }: Arguments) -> Result<ExitCode> {
     match command {
         Command::Deploy(args) => deploy::run(args, &provider).await,
+        Command::Plan(args) => plan::run(args, &provider).await,
         Command::Status(args) => status::run(args, &provider).await,
         Command::Rollback(args) => rollback::run(args, &provider).await,
         Command::Repair(args) => repair::run(args, &provider).await,

@@ -149,6 +149,16 @@ fn the_traffic_may_be_as_it_was_told_last_or_as_it_was_before() {
 }
 
 #[test]
+fn a_group_is_half_removed_until_it_is_gone_or_made_again() {
+    let mut journal = deployment(&failure());
+    let present = ["v0".to_owned(), "v1".to_owned()];
+    assert_eq!(half_removed(&journal, present.iter()), ["v1"]);
+    assert_eq!(half_removed(&journal, present[..1].iter()), Vec::<String>::new());
+    journal.extend(entries([Event::CreatingGroup { group: "v1".to_owned() }]));
+    assert_eq!(half_removed(&journal, present.iter()), Vec::<String>::new());
+}
+
+#[test]
 fn a_rollback_gives_no_new_name() {
     let mut journal = deployment(&success());
     journal.extend(entries([Event::Started(rollout(Kind::Rollback, "v0", Some("v1")))]));

@@ -21,9 +21,9 @@ use serde_json::Value;
 
 use self::application::Forward;
 use self::change::Change;
-use self::lock::ServiceLock;
+use self::lock::{ServiceLock, recording};
 use super::Aws;
-use crate::{Fleets, Group, GroupSpec, Instances, Member, Service, ServiceSpec};
+use crate::{Fleets, Group, GroupSpec, Instances, Intent, Member, Service, ServiceSpec};
 
 /// How long what has just been made may be unknown to the next call.
 const KNOWN: Duration = Duration::from_secs(120);
@@ -55,11 +55,32 @@ impl Fleets for Aws {
 
     async fn accepts(&self, service: &ServiceSpec, size: u32, steps: &[u8]) -> Result<()> {
         accept(service, size, steps)?;
+        if let Some(present) = self.recorded(&service.name).await? {
+            same_place(service, &present)?;
+        }
         self.zone(service).await.map(drop)
     }
 
+    async fn calls(&self, intent: &Intent<'_>) -> Result<Vec<String>> {
+        let spec = |spec: &ServiceSpec| listening(spec);
+        match *intent {
+            Intent::Lock(service) => self.locking(service).await,
+            Intent::Unlock(service) => Ok(vec![self.unlocking(service).await?]),
+            Intent::Record(service, _) => Ok(vec![recording(service)]),
+            Intent::CreateService(service) => self.missing(creating_service(&spec(service))).await,
+            Intent::CreateGroup(service, group) => self.missing(creating_group(&spec(service), group)).await,
+            Intent::SetWeights(service, weights) => self.missing(dividing(service, weights)).await,
+            Intent::Hold(service, group, until) => self.missing(holding(service, group, until)).await,
+            Intent::DestroyGroup(service, group) => self.missing(destroying_group(service, group)).await,
+            Intent::DestroyService(service) => {
+                self.destroying(service, async |changes| self.missing(changes).await).await
+            }
+            Intent::Repair => Ok(Vec::new()),
+        }
+    }
+
     async fn create_service(&self, spec: &ServiceSpec) -> Result<Service> {
-        let spec = &ServiceSpec { listen: Some(application::port(spec)), ..spec.clone() };
+        let spec = &listening(spec);
         self.carry_out(creating_service(spec)).await?;
         if kind(spec) == BalancerKind::Application {
             self.active(&spec.name).await?;
@@ -84,8 +105,8 @@ impl Fleets for Aws {
         self.carry_out(dividing(&self.must_be_recorded(service).await?, weights)).await
     }
 
-    async fn hold(&self, _service: &str, group: &str, until: Timestamp) -> Result<()> {
-        self.carry_out(vec![Change::NoteHold(group, until), Change::SuspendScaling(group)]).await
+    async fn hold(&self, service: &str, group: &str, until: Timestamp) -> Result<()> {
+        self.carry_out(holding(&self.must_be_recorded(service).await?, group, until)).await
     }
 
     async fn destroy_group(&self, service: &str, group: &str) -> Result<Option<u64>> {
@@ -96,13 +117,7 @@ impl Fleets for Aws {
     }
 
     async fn destroy_service(&self, name: &str) -> Result<()> {
-        if let Some(spec) = self.recorded(name).await? {
-            let groups = self.groups_of(name).await?;
-            let groups = groups.iter().map(groups::name_of);
-            let target_groups = self.target_groups(name).await?;
-            self.carry_out(destroying_service(&spec, groups, target_groups)).await?;
-        }
-        self.carry_out(vec![Change::Forget(name)]).await
+        self.destroying(name, async |changes| self.carry_out(changes).await).await
     }
 
     async fn repair(&self) -> Result<()> {
@@ -140,6 +155,11 @@ impl Fleets for Aws {
     async fn unlock_service(&self, lock: ServiceLock) -> Result<()> {
         self.release(lock).await
     }
+}
+
+/// The service, with the port on which its balancer listens filled in.
+fn listening(spec: &ServiceSpec) -> ServiceSpec {
+    ServiceSpec { listen: Some(application::port(spec)), ..spec.clone() }
 }
 
 /// The kind of the service's balancer.
@@ -181,9 +201,15 @@ fn dividing<'a>(spec: &'a ServiceSpec, weights: &'a BTreeMap<String, u8>) -> Vec
             let others = weights.iter().filter(|(_, weight)| **weight == 0);
             let detached = others.map(|(group, _)| Change::Detach(service, group));
             let attached = carrying().map(|group| Change::Attach(service, group));
-            freed.chain(attached).chain(detached).chain([Change::NoteCarrier(service, carrying().next())]).collect()
+            freed.chain(attached).chain([Change::NoteCarrier(service, carrying().next())]).chain(detached).collect()
         }
     }
+}
+
+/// Of a switch that was stopped, the group may still be attached to a classic balancer.
+fn holding<'a>(spec: &'a ServiceSpec, group: &'a str, until: Timestamp) -> Vec<Change<'a>> {
+    let left = (kind(spec) == BalancerKind::Classic).then_some(Change::Detach(&spec.name, group));
+    left.into_iter().chain([Change::NoteHold(group, until), Change::SuspendScaling(group)]).collect()
 }
 
 fn freeing(group: &str) -> Vec<Change<'_>> {
@@ -265,7 +291,38 @@ fn accept(spec: &ServiceSpec, size: u32, steps: &[u8]) -> Result<(), BadInput> {
     }
 }
 
+/// What all groups of a service share stays as it is while the service is there.
+fn same_place(asked: &ServiceSpec, present: &ServiceSpec) -> Result<(), BadInput> {
+    let (new, old) = (&asked.aws, &present.aws);
+    let differs = [
+        ("vpc", new.vpc != old.vpc),
+        ("hosted_zone", new.hosted_zone != old.hosted_zone),
+        ("balancer", new.balancer != old.balancer || balancer_subnets(asked) != balancer_subnets(present)),
+    ];
+    let differs: Vec<_> =
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| format!("`{key}`")).collect();
+    if differs.is_empty() {
+        return Ok(());
+    }
+    let why = format!("the service {} stands with another {} of [deploy.fleet.aws]", asked.name, differs.join(", "));
+    let remedy = "keep what it has, or run `deployer destroy` first, which interrupts the service";
+    Err(BadInput::new("reading the deploy section", why, remedy))
+}
+
 impl Aws {
+    /// Does `work` with the changes that destroy all that there is of the service.
+    async fn destroying<T>(&self, service: &str, work: impl AsyncFnOnce(Vec<Change<'_>>) -> Result<T>) -> Result<T> {
+        let groups = self.groups_of(service).await?;
+        let spec = self.recorded(service).await?;
+        let mut changes = Vec::new();
+        if let Some(spec) = &spec {
+            let target_groups = self.target_groups(service).await?;
+            changes = destroying_service(spec, groups.iter().map(groups::name_of), target_groups);
+        }
+        changes.push(Change::Forget(service));
+        work(changes).await
+    }
+
     async fn must_be_recorded(&self, service: &str) -> Result<ServiceSpec> {
         self.recorded(service).await?.with_context(|| format!("there is no service {service}"))
     }

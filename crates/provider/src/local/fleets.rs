@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::api::{GroupRecord, Place, ServiceRecord, read_json};
 use super::locald::Locald;
 use super::{Local, images};
-use crate::{Fleets, Group, GroupSpec, Instances, Member, MemberHealth, Service, ServiceSpec};
+use crate::{Fleets, Group, GroupSpec, Instances, Intent, Member, MemberHealth, Service, ServiceSpec};
 
 impl Fleets for Local {
     type ServiceLock = Lock;
@@ -44,6 +44,10 @@ impl Fleets for Local {
 
     async fn accepts(&self, _service: &ServiceSpec, _size: u32, _steps: &[u8]) -> Result<()> {
         Ok(())
+    }
+
+    async fn calls(&self, intent: &Intent<'_>) -> Result<Vec<String>> {
+        Ok(vec![intent.to_string()])
     }
 
     async fn create_service(&self, spec: &ServiceSpec) -> Result<Service> {

@@ -19,7 +19,7 @@ use manifest::Scheme;
 
 use super::names::{self, GROUP, SERVICE};
 use crate::aws::Aws;
-use crate::aws::failure::{Explain, is_not_found};
+use crate::aws::failure::{Explain, code, is_not_found};
 use crate::aws::wait;
 use crate::{MemberHealth, ServiceSpec};
 
@@ -326,9 +326,17 @@ impl Aws {
 
     pub(super) async fn delete_target_group(&self, name: &str) -> Result<()> {
         let Some(arn) = self.target_group(name).await? else { return Ok(()) };
-        let delete = self.balancers.delete_target_group().target_group_arn(arn);
-        let what = || format!("deleting the target group {name}");
-        delete.send().await.doing("elasticloadbalancing:DeleteTargetGroup", what).map(drop)
+        // A listener that has just been deleted, or forwards to it no more, may seem to use it for a while.
+        wait::until(&format!("the target group {name} to be in nobody's use"), super::KNOWN, async || {
+            let deleted = self.balancers.delete_target_group().target_group_arn(&arn).send().await;
+            match deleted {
+                Err(error) if code(&error) == Some("ResourceInUse") => Ok(None),
+                deleted => deleted
+                    .doing("elasticloadbalancing:DeleteTargetGroup", || format!("deleting the target group {name}"))
+                    .map(|_| Some(())),
+            }
+        })
+        .await
     }
 
     pub(super) async fn delete_balancer(&self, service: &str) -> Result<()> {

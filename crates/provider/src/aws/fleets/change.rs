@@ -114,8 +114,7 @@ impl fmt::Display for Change<'_> {
             Self::PointName(spec) => write!(f, "UPSERT {} alias of {}", spec.dns, names::short(&spec.name)),
             Self::RemoveName(spec) => write!(f, "DELETE {}", spec.dns),
             Self::Divide(service, shares) => {
-                let shares: Vec<_> = shares.iter().map(|(group, share)| format!("{group} {share} %")).collect();
-                write!(f, "{} {}", names::short(service), shares.join(", "))
+                write!(f, "{} {}", names::short(service), crate::shares(shares))
             }
             Self::List(service, group) => write!(f, "{} with {group} 0 %", names::short(service)),
             Self::Unlist(service, group) => write!(f, "{} without {group}", names::short(service)),
@@ -158,6 +157,17 @@ impl Aws {
             }
         }
         Ok(())
+    }
+
+    /// Those changes that have not been made, in words.
+    pub(super) async fn missing(&self, changes: Vec<Change<'_>>) -> Result<Vec<String>> {
+        let mut missing = Vec::new();
+        for change in changes {
+            if !self.is_made(&change).await? {
+                missing.push(change.to_string());
+            }
+        }
+        Ok(missing)
     }
 
     /// Whether a change has been made.

@@ -1,8 +1,8 @@
 //! Classic Load Balancers: they know instances and no shares.
 //!
 //! All traffic goes to one group, the carrier, whose name is a tag of the balancer. A switch attaches the new group,
-//! waits until the balancer has all its instances in service, lets the old one's drain, and then changes the tag: so a
-//! switch that was stopped is seen as not made. An instance gets no request before the balancer's own checks have
+//! waits until the balancer has all its instances in service, changes the tag, and then lets the old one's drain: so a
+//! switch that was stopped before that is seen as not made. An instance gets no request before the balancer's own checks have
 //! passed, so while it waits only such instances answer as can.
 
 use std::time::{Duration, Instant};

@@ -121,7 +121,26 @@ impl Remembered {
     }
 }
 
+/// The call by which an entry is added to the service's journal, in words.
+pub fn recording(service: &str) -> String {
+    format!("ssm:PutParameter {}", name(service, "journal"))
+}
+
 impl Aws {
+    /// The calls by which the service's lock is taken, in words.
+    pub(super) async fn locking(&self, service: &str) -> Result<Vec<String>> {
+        let remembered = self.remembered(service).await?;
+        let older = remembered.tickets.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
+        let next = format!("ssm:PutParameter {}", remembered.next(service));
+        let older = (!older.is_empty()).then(|| format!("ssm:DeleteParameters {older}"));
+        Ok([next].into_iter().chain(older).collect())
+    }
+
+    /// The call by which it is given back, in words.
+    pub(super) async fn unlocking(&self, service: &str) -> Result<String> {
+        Ok(format!("ssm:PutParameter {} released", self.remembered(service).await?.next(service)))
+    }
+
     /// Takes the lock of a service.
     pub(super) async fn take_lock(&self, service: &str, if_held: IfHeld) -> Result<ServiceLock> {
         let mut said = false;
