@@ -7,7 +7,8 @@ moto answers every call. What is added in front of it:
 * what EC2 keeps and refuses where moto does not, see `images`;
 * DetachVolume without an InstanceId, which EC2 allows and moto does not;
 * the disks, see `disks`;
-* what a test says of calls to come, see `script`: POST /_script adds a rule, GET /_calls is all calls so far.
+* what a test says of calls to come, see `script`: POST /_script adds a rule, POST /_forget removes all of them, GET
+  /_calls is all calls so far.
 
 Usage: python tests/emulator DIRECTORY [DISK]. Volumes are kept in DIRECTORY; with DISK there is an image
 `source_ami` that has this disk, and an instance. Prints one line of JSON, {"endpoint", "source_ami", "instance"},
@@ -57,17 +58,22 @@ class Gateway:
         if path == "/_script":
             self.script.add(json.loads(body))
             return answer(start_response, "200 OK", "application/json", "{}")
+        if path == "/_forget":
+            self.script.rules.clear()
+            return answer(start_response, "200 OK", "application/json", "{}")
         if path == "/_calls":
             return answer(start_response, "200 OK", "application/json", json.dumps(self.script.calls))
         form = "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", "")
         call = dict(urllib.parse.parse_qsl(body.decode())) if form else {}
-        rule = self.script.next(name_of(environ, call), call)
+        rule = self.script.next(name_of(environ, call), call, environ.get("HTTP_AMZ_SDK_INVOCATION_ID"))
         if rule and rule["do"] == "answer":
             return answer(start_response, f"{rule.get('status', 200)} Scripted", "text/xml", rule["body"])
         if rule and rule["do"] in ("refuse", "throttle"):
             return answer(start_response, f"{rule.get('status', 400)} Refused", *refusal(environ, rule))
         if rule and rule["do"] == "stall":
-            never()
+            rule["entry"]["held"] = True
+            environ["werkzeug.socket"].recv(1)
+            raise ConnectionAbortedError("scripted")
         region = region_of(environ)
         refused = self.strict.refusal(region, call)
         if refused:
@@ -77,12 +83,14 @@ class Gateway:
         answered = [known.encode()] if known else self.ask(environ, start_response, call, body)
         if known:
             start_response("200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(answered[0])))])
-        if rule and rule["do"] == "lose":
-            # The server would keep the connection for the next call.
+        if rule and rule["do"] == "hang":
+            # Nothing more is sent, so this ends with the client.
+            rule["entry"]["held"] = True
+            environ["werkzeug.socket"].recv(1)
+        if rule and rule["do"] in ("lose", "hang"):
+            # Else the server might wait for another request on the same connection.
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError("scripted")
-        if rule and rule["do"] == "hang":
-            never()
         return answered
 
     def ask(self, environ, start_response, call, body):
@@ -111,11 +119,6 @@ def answer(start_response, status, content_type, body, headers=()):
     body = body.encode()
     start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers])
     return [body]
-
-
-def never():
-    """Keeps a client waiting until it is gone, or we are."""
-    threading.Event().wait()
 
 
 def region_of(environ):

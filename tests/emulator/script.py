@@ -3,19 +3,24 @@
 A rule is a JSON object:
 
 * "call": a pattern (fnmatch) of calls by name, see `name_of`;
-* "with": a parameter that they must have, such as `VolumeId.1`;
-* "skip": how many of these calls pass before it holds, 0 if not given;
-* "times": for how many calls it holds, 1 if not given; with "each": true, for how many of each name;
+* "only": "changes": reads (Describe, Get, List) are no such calls;
+* "with": a parameter that such calls have, like `VolumeId.1`;
+* "after": how many such calls it lets pass first;
+* "times": for how many calls it holds, 1 if not given;
+* "each": it holds for the first attempt of every such call, whatever "times" says, and for no further one; if it is
+  "name", for the first call of every name;
 * "do": "throttle" (refused, not carried out), "lose" (carried out, and then the connection ends without an
-  answer), "refuse" (with "status", "code" and "message"), "answer" (with "status" and "body", not carried out), "hang"
-  (carried out, and no answer comes) or "stall" (not carried out, and no answer comes).
+  answer), "hang" (carried out, and then the client waits for the answer as long as it lives), "stall" (the
+  same, but not carried out), "refuse" (with "status", "code" and "message") or "answer" (with "status" and "body", not carried out)
+  or "replace" ("old" is "new" in the answer).
 
-Rules are asked in the order in which they came; the first that fits and is not used up decides.
+A call whose client waits is noted as "held". Rules are asked in the order in which they came; the first that fits and is not used up decides.
 """
 
 import collections
 import fnmatch
 import json
+import re
 import threading
 import urllib.parse
 from xml.sax.saxutils import escape
@@ -55,30 +60,54 @@ def refusal(environ, rule):
     return "text/xml", body
 
 
+def is_change(name):
+    """Whether a call changes something, as its name has it: `ec2:RunInstances`, or `s3:PUT /bucket/key`."""
+    return not re.match(r"[^:]*:(Describe|Get|List|GET |HEAD )", name)
+
+
 class Script:
     """The rules, and a record of all calls."""
 
     def __init__(self):
         self.rules = collections.deque()
         self.calls = []
+        self.attempted = set()
         self.lock = threading.Lock()
 
     def add(self, rule):
         with self.lock:
-            self.rules.append({"times": 1, "skip": 0, **rule, "used": collections.Counter()})
+            self.rules.append({"times": 1, **rule})
 
-    def next(self, name, call):
-        """Notes the call down and returns the rule that decides over it, if there is one."""
+    def next(self, name, call, invocation=None):
+        """Notes the call down and returns the rule that decides over it, if there is one.
+
+        All attempts at a call have the same `invocation`.
+        """
         with self.lock:
             self.calls.append({"call": name, "parameters": call})
+            is_first = invocation not in self.attempted
+            self.attempted.add(invocation)
             for rule in self.rules:
-                if not fnmatch.fnmatchcase(name, rule["call"]) or ("with" in rule and rule["with"] not in call):
-                    continue
-                if rule["skip"] > 0:
-                    rule["skip"] -= 1
-                    continue
-                count = name if rule.get("each") else ""
-                if rule["used"][count] < rule["times"]:
-                    rule["used"][count] += 1
-                    return {**THROTTLED, **rule} if rule["do"] == "throttle" else rule
+                if self.holds(rule, name, call, is_first):
+                    self.calls[-1]["rule"] = rule["do"]
+                    rule = {**THROTTLED, **rule} if rule["do"] == "throttle" else rule
+                    return {**rule, "entry": self.calls[-1]}
         return None
+
+    def holds(self, rule, name, call, is_first):
+        """Whether the rule decides over this call; counts it."""
+        fits = fnmatch.fnmatchcase(name, rule["call"]) and (rule.get("only") != "changes" or is_change(name))
+        fits = fits and ("with" not in rule or rule["with"] in call)
+        if fits and rule.get("after", 0) > 0:
+            rule["after"] -= 1
+            return False
+        if rule.get("each") == "name":
+            seen = rule.setdefault("seen", set())
+            is_first = name not in seen
+            seen.update([name] if fits else [])
+        if "each" in rule:
+            return fits and is_first
+        if not fits or rule["times"] <= 0:
+            return False
+        rule["times"] -= 1
+        return True

@@ -38,16 +38,23 @@ fn template(emulator: &Emulator, options: &str, provisioners: &[&str]) -> String
     )
 }
 
-/// What there is of a kind, such as `Volumes`, by describing it.
+/// What there is of images, snapshots and volumes.
+const ALL: &str = "
+import boto3, json
+ec2 = boto3.client('ec2')
+there = {**ec2.describe_images(Owners=['self']), **ec2.describe_snapshots(OwnerIds=['self']), **ec2.describe_volumes()}
+print(json.dumps(there, default=str))
+";
+
+/// What our stages have made: moto makes images, snapshots and volumes of its own.
+fn ours(there: &Value, kind: &str) -> Vec<Value> {
+    let all = there[kind].as_array().unwrap().iter();
+    all.filter(|it| tag(it, "kiln:stage").is_some()).cloned().collect()
+}
+
+/// What there is of a kind, such as `Volumes`.
 fn described(emulator: &Emulator, kind: &str) -> Vec<Value> {
-    let (method, parameters) = match kind {
-        "Images" => ("describe_images", json!({ "Owners": ["self"] })),
-        "Snapshots" => ("describe_snapshots", json!({ "OwnerIds": ["self"] })),
-        _ => ("describe_volumes", json!({})),
-    };
-    let all = emulator.ask("ec2", method, &parameters)[kind].as_array().unwrap().clone();
-    // moto makes volumes, snapshots and images of its own.
-    all.into_iter().filter(|it| tag(it, "kiln:stage").is_some()).collect()
+    ours(&emulator.python(ALL, &[]), kind)
 }
 
 fn only(found: Vec<Value>) -> Value {
@@ -74,10 +81,11 @@ fn pairs(request: &Value, prefix: &str) -> Vec<String> {
 
 /// That all is as after one undisturbed `build` or `snapshot`: an image, its snapshot, the volume, and no lease but its.
 fn assert_one_of_each(emulator: &Emulator) -> (Value, Value) {
-    let (image, snapshot) = (only(described(emulator, "Images")), only(described(emulator, "Snapshots")));
+    let there = emulator.python(ALL, &[]);
+    let (image, snapshot) = (only(ours(&there, "Images")), only(ours(&there, "Snapshots")));
     assert_eq!(image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"], snapshot["SnapshotId"]);
     assert_eq!((tag(&image, "kiln:expires"), tag(&snapshot, "kiln:expires")), (None, None));
-    assert_eq!(only(described(emulator, "Volumes"))["State"], "available");
+    assert_eq!(only(ours(&there, "Volumes"))["State"], "available");
     (image, snapshot)
 }
 
@@ -264,21 +272,20 @@ fn a_snapshot_that_is_killed_anywhere_is_taken_up() {
     for before in [true, false] {
         for call in 0.. {
             let done = emulator.calls().len();
-            emulator.script(&json!({ "call": "ec2:*", "skip": call, "do": if before { "stall" } else { "hang" } }));
+            emulator.forget_script();
+            emulator.script(&json!({ "call": "ec2:*", "after": call, "do": if before { "stall" } else { "hang" } }));
             let mut child = rig.spawn("imager", &["snapshot"]);
             let reached = wait_for("the call, or the end", || {
                 let ended = child.try_wait().unwrap().is_some();
-                (ended || emulator.calls().len() > done + call).then_some(!ended)
+                let held = emulator.calls()[done..].iter().any(|call| call["held"] == true);
+                (ended || held).then_some(held)
             });
             if !reached {
                 break;
             }
-            if !before {
-                // The call is carried out by the time that the next request is answered.
-                emulator.ask("ec2", "describe_regions", &json!({}));
-            }
             child.kill().unwrap();
             child.wait().unwrap();
+            emulator.forget_script();
             killed += 1;
             let taken = succeeded(rig.ask("imager", &["snapshot"]));
             let (image, _) = assert_one_of_each(&emulator);
@@ -286,8 +293,7 @@ fn a_snapshot_that_is_killed_anywhere_is_taken_up() {
             succeeded(rig.ask("imager", &["remove", taken.stdout.trim()]));
             std::fs::write(rig.manifest_path(), &provisioned).unwrap();
         }
-        // The rule that nothing has used is for nobody after this.
-        emulator.script(&json!({ "call": "none", "do": "throttle" }));
+        emulator.forget_script();
         let image = only(described(&emulator, "Images"));
         succeeded(rig.ask("imager", &["remove", image["ImageId"].as_str().unwrap()]));
         std::fs::write(rig.manifest_path(), &provisioned).unwrap();
@@ -299,7 +305,7 @@ fn a_snapshot_that_is_killed_anywhere_is_taken_up() {
 fn throttled_and_unanswered_calls_change_nothing() {
     let (rig, emulator) = on_aws();
     for (kind, content) in [("throttle", "1"), ("lose", "2")] {
-        emulator.script(&json!({ "call": "ec2:*", "each": true, "do": kind }));
+        emulator.script(&json!({ "call": "ec2:*", "each": "name", "do": kind }));
         let line = shell(&format!("echo {content} > /content"));
         let built = succeeded(build(&rig, &template(&emulator, "", &[&line]), &[]));
         let (image, snapshot) = assert_one_of_each(&emulator);
@@ -307,6 +313,7 @@ fn throttled_and_unanswered_calls_change_nothing() {
         assert_eq!(rig.read_from(&disk(&emulator, &snapshot["SnapshotId"]), "/content"), content);
         let volume = only(described(&emulator, "Volumes"));
         succeeded(rig.ask("imager", &["remove", built.stdout.trim()]));
+        emulator.forget_script();
         emulator.ask("ec2", "delete_volume", &json!({ "VolumeId": volume["VolumeId"] }));
     }
     assert!(described(&emulator, "Snapshots").is_empty());
@@ -322,7 +329,7 @@ fn a_name_is_taken_over_when_nothing_else_is_wrong() {
     assert!(refused.stderr.contains("the image name 'image-b' is taken by ami-"), "{}", refused.stderr);
 
     // EC2 refuses the new one for its name, and then for another reason: the old one is registered again.
-    let reason = json!({ "call": "ec2:RegisterImage", "skip": 1, "do": "refuse", "code": "InvalidParameterValue", "message": "no" });
+    let reason = json!({ "call": "ec2:RegisterImage", "after": 1, "do": "refuse", "code": "InvalidParameterValue", "message": "no" });
     emulator.script(&reason);
     let failed = build(&rig, &second, &["-force"]);
     assert_eq!(failed.code, Some(3), "{}", failed.stderr);
@@ -382,7 +389,7 @@ fn what_is_not_known_yet_is_waited_for() {
         // The first look at an image is at the source, and that for its volume the second.
         let skip = if call == "DescribeImages" { 3 } else { 0 };
         let mut rule =
-            json!({ "call": format!("ec2:{call}"), "skip": skip, "do": "refuse", "code": code, "message": "not yet" });
+            json!({ "call": format!("ec2:{call}"), "after": skip, "do": "refuse", "code": code, "message": "not yet" });
         if let Some(with) = with {
             rule["with"] = with.into();
         }
@@ -409,14 +416,15 @@ fn messages_say_what_to_do() {
         assert!(described(&emulator, "Volumes").is_empty());
     }
     let path = rig.template(&text);
-    let with = |name: &str, value: &str| {
-        let child = rig.program("imager").args(["build", &path]).env(name, value);
+    let with = |environment: &[(&str, &str)]| {
+        let child = rig.program("imager").args(["build", &path]);
+        let child = environment.iter().fold(child, |child, (name, value)| child.env(name, value));
         child.configure(|it| _ = it.stderr(std::process::Stdio::piped())).spawn().unwrap().wait_with_output().unwrap()
     };
-    let nobody = with("AWS_ACCESS_KEY_ID", "");
+    let nobody = with(&[("AWS_ACCESS_KEY_ID", ""), ("AWS_EC2_METADATA_DISABLED", "true")]);
     let said = String::from_utf8_lossy(&nobody.stderr).into_owned();
     assert!(said.contains("set AWS_PROFILE or AWS_ACCESS_KEY_ID"), "{said}");
-    let elsewhere = with("AWS_REGION", "eu-west-1");
+    let elsewhere = with(&[("AWS_REGION", "eu-west-1")]);
     let said = String::from_utf8_lossy(&elsewhere.stderr).into_owned();
     assert!(said.contains("this instance is in us-east-1, and the volume would be in eu-west-1"), "{said}");
 }
@@ -443,4 +451,57 @@ fn a_builder_works_in_its_own_name() {
     let ended = build(&rig, &wrong, &[]);
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(ended.stderr.contains("template.json:2") && ended.stderr.contains("'ena_support'"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_copy_takes_its_name_over_as_well() {
+    let (rig, emulator) = on_aws();
+    let options = r#", "force_deregister": true, "ami_regions": ["eu-west-1"]"#;
+    let mut built = Vec::new();
+    for content in ["1", "2"] {
+        let line = shell(&format!("echo {content} > /content"));
+        built.push(succeeded(build(&rig, &template(&emulator, options, &[&line]), &[])).stdout);
+    }
+    let there = "
+import boto3, json
+images = boto3.client('ec2', region_name='eu-west-1').describe_images(Owners=['self'])['Images']
+print(json.dumps([image for image in images if image.get('Tags')], default=str))
+";
+    let copy = emulator.python(there, &[]);
+    let copy = only(copy.as_array().unwrap().clone());
+    assert_eq!((copy["Name"].as_str(), tag(&copy, "kiln:copy-of")), (Some("image-b"), Some(built[1].trim())));
+    let image = only(described(&emulator, "Images"));
+    assert_eq!(tag(&image, "kiln:copy:eu-west-1"), copy["ImageId"].as_str());
+    let order = emulator.calls().into_iter().map(|call| call["call"].as_str().unwrap().to_owned());
+    let order: Vec<_> =
+        order.filter(|call| ["ec2:CopyImage", "ec2:DeregisterImage"].contains(&call.as_str())).collect();
+    let (copied, given_up) = ("ec2:CopyImage".to_owned(), "ec2:DeregisterImage".to_owned());
+    // The image of the first name; the copy of it; the copy under a name of its own.
+    assert_eq!(order[1..], [given_up.clone(), copied, given_up.clone(), given_up]);
+    succeeded(rig.ask("imager", &["remove", "image-b"]));
+    assert_eq!(emulator.python(there, &[]), json!([]));
+}
+
+#[test]
+fn two_images_are_compared_in_volumes_of_theirs() {
+    let (rig, emulator) = on_aws();
+    let built = succeeded(build(&rig, &template(&emulator, "", &[&shell("echo baked > /etc/baked.conf")]), &[]));
+    let diff = succeeded(rig.ask("imager", &["diff", built.stdout.trim()]));
+    assert!(diff.stdout.contains("/etc/baked.conf"), "{}", diff.stdout);
+    only(described(&emulator, "Volumes"));
+}
+
+#[test]
+fn a_volume_from_scratch_becomes_an_image() {
+    let (rig, emulator) = on_aws();
+    let text = r#"{ "builders": [{ "name": "b", "type": "amazon-chroot", "from_scratch": true, "ami_name": "image-b",
+        "ami_virtualization_type": "hvm", "root_volume_size": 1, "root_device_name": "/dev/xvda",
+        "ami_block_device_mappings": [{ "device_name": "/dev/xvda", "delete_on_termination": true }],
+        "pre_mount_commands": ["echo start=262144 | sfdisk --quiet --label gpt {{.Device}}", "mkfs.ext4 -q {{.Device}}1"],
+        "post_mount_commands": ["echo made > {{.MountPath}}/made"] }] }"#;
+    succeeded(build(&rig, text, &[]));
+    let (image, snapshot) = assert_one_of_each(&emulator);
+    assert_eq!(rig.read_from(&disk(&emulator, &snapshot["SnapshotId"]), "/made"), "made");
+    assert_eq!(image["Architecture"], if cfg!(target_arch = "x86_64") { "x86_64" } else { "arm64" });
+    assert_eq!(only(requests(&emulator, "ec2:RegisterImage"))["RootDeviceName"], "/dev/xvda");
 }

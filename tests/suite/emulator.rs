@@ -62,6 +62,11 @@ impl Emulator {
         self.post("/_script", &rule.to_string());
     }
 
+    /// Nothing happens to calls to come any more.
+    pub fn forget_script(&self) {
+        self.post("/_forget", "");
+    }
+
     /// Every call so far: `{"call": "ec2:RunInstances", "parameters": {…}}`.
     pub fn calls(&self) -> Vec<Value> {
         serde_json::from_str(&self.post("/_calls", "")).unwrap()
@@ -69,7 +74,12 @@ impl Emulator {
 
     /// Asks with a client that is not ours (boto3), as in `ask("ec2", "describe_images", &json!({"Owners": ["self"]}))`.
     pub fn ask(&self, service: &str, method: &str, parameters: &Value) -> Value {
-        let ask = cli::Command::new(python()).args(["-c", ASK, service, method, &parameters.to_string()]);
+        self.python(ASK, &[service, method, &parameters.to_string()])
+    }
+
+    /// Runs Python that has boto3 and prints JSON.
+    pub fn python(&self, script: &str, arguments: &[&str]) -> Value {
+        let ask = cli::Command::new(python()).args(["-c", script]).args(arguments);
         let ask = self.environment().into_iter().fold(ask, |ask, (name, value)| ask.env(name, value));
         serde_json::from_slice(&ask.run().unwrap().stdout).unwrap()
     }

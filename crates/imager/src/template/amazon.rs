@@ -24,9 +24,8 @@ pub(crate) struct Amazon {
     pub(crate) publication: Publication,
 }
 
-/// All of them.
+/// All of them but `region`, which a template is told on either provider.
 const NAMES: &[&str] = &[
-    "region",
     "access_key",
     "secret_key",
     "token",

@@ -27,28 +27,35 @@ pub(super) async fn load(access: &Access) -> Result<(SdkConfig, String)> {
     let patience = TimeoutConfig::builder().read_timeout(ANSWER).build();
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(tls.clone()).timeout_config(patience);
     if let Some(profile) = &access.account.profile {
-        // By itself the chain prefers keys in the environment to a profile, even to one that was named.
-        let of_profile = ProfileFileCredentialsProvider::builder().profile_name(profile);
-        let config = ProviderConfig::with_default_region().await.with_http_client(tls);
-        loader = loader.profile_name(profile).credentials_provider(of_profile.configure(&config).build());
+        loader = loader.profile_name(profile);
     }
     if let Some(region) = &access.account.region {
         loader = loader.region(Region::new(region.clone()));
     }
-    if let Some(keys) = &access.keys {
-        loader =
-            loader.credentials_provider(Credentials::new(&keys.id, &keys.secret, keys.token.clone(), None, "template"));
-    }
     let mut config = loader.load().await;
-    let Some(region) = config.region().map(ToString::to_string) else {
+    let Some(region) = config.region().cloned() else {
         let remedy = "set AWS_REGION, or `region` in the profile";
         return Err(BadInput::new("finding out who we are on AWS", "no region is set", remedy).into());
     };
-    if let Some(role) = &access.account.role {
-        let taken = SharedCredentialsProvider::new(assumed(role, &config).await);
-        config = config.into_builder().credentials_provider(taken).build();
+    if let Some(keys) = &access.keys {
+        let keys = Credentials::new(&keys.id, &keys.secret, keys.token.clone(), None, "template");
+        config = of(config, SharedCredentialsProvider::new(keys));
+    } else if let Some(profile) = &access.account.profile {
+        // By itself the chain prefers keys in the environment to a profile, even to one that was named.
+        let chain = ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(tls);
+        let keys = ProfileFileCredentialsProvider::builder().profile_name(profile).configure(&chain).build();
+        config = of(config, SharedCredentialsProvider::new(keys));
     }
-    Ok((config, region))
+    if let Some(role) = &access.account.role {
+        let taken = assumed(role, &config).await;
+        config = of(config, SharedCredentialsProvider::new(taken));
+    }
+    Ok((config, region.to_string()))
+}
+
+/// The same, in this name.
+fn of(config: SdkConfig, credentials: SharedCredentialsProvider) -> SdkConfig {
+    config.into_builder().credentials_provider(credentials).build()
 }
 
 /// The role, taken with what `config` has.

@@ -79,7 +79,7 @@ impl Aws {
         let running = filter("instance-state-name", ["pending", "running", "stopping", "stopped", "shutting-down"]);
         let asked = self.ec2.describe_instances().filters(filter("image-id", [id])).filters(running).send().await;
         let asked = asked.doing("ec2:DescribeInstances", || format!("looking for instances of {id}"))?;
-        let instances = asked.reservations().iter().flat_map(|reservation| reservation.instances());
+        let instances = asked.reservations().iter().flat_map(aws_sdk_ec2::types::Reservation::instances);
         Ok(instances.filter_map(|instance| instance.instance_id().map(str::to_owned)).collect())
     }
 

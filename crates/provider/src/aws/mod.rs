@@ -50,7 +50,7 @@ pub struct Aws {
     /// What a build needs of this machine: scratch, cache and locks.
     machine: Local,
     /// What clients for other regions are made of.
-    config: SdkConfig,
+    config: Arc<SdkConfig>,
     here: Arc<OnceLock<Here>>,
     ec2: aws_sdk_ec2::Client,
     ebs: aws_sdk_ebs::Client,
@@ -82,7 +82,7 @@ impl Aws {
             balancers: aws_sdk_elasticloadbalancingv2::Client::new(&config),
             classic_balancers: aws_sdk_elasticloadbalancing::Client::new(&config),
             names: aws_sdk_route53::Client::new(&config),
-            config,
+            config: Arc::new(config),
         })
     }
 

@@ -158,15 +158,15 @@ impl Aws {
     async fn names_in_use(&self, instance: &str) -> Result<Vec<String>> {
         let asked = self.ec2.describe_instances().instance_ids(instance).send().await;
         let asked = asked.doing("ec2:DescribeInstances", || format!("looking at the devices of {instance}"))?;
-        let instances = asked.reservations().iter().flat_map(|reservation| reservation.instances());
-        let devices = instances.flat_map(|instance| instance.block_device_mappings());
+        let instances = asked.reservations().iter().flat_map(aws_sdk_ec2::types::Reservation::instances);
+        let devices = instances.flat_map(aws_sdk_ec2::types::Instance::block_device_mappings);
         Ok(devices.filter_map(|device| device.device_name().map(str::to_owned)).collect())
     }
 
     async fn until_attached(&self, volume: &str, instance: &str) -> Result<()> {
         wait::until(&format!("{volume} to be attached to {instance}"), ATTACHED, async || {
             let described = self.described(volume).await?;
-            let attachments = described.iter().flat_map(|volume| volume.attachments());
+            let attachments = described.iter().flat_map(Volume::attachments);
             let mut here = attachments.filter(|attachment| attachment.instance_id() == Some(instance));
             let attached = here.any(|attachment| attachment.state() == Some(&VolumeAttachmentState::Attached));
             Ok(attached.then_some(()))
