@@ -1,9 +1,11 @@
-//! Artifacts in S3: what is there afterwards, whoever else writes and whatever AWS answers.
+//! Artifacts and manifests in S3: what is there afterwards, whoever else writes and whatever AWS answers.
 
 use std::fs;
+use std::process::Stdio;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use manifest::Manifest;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -229,4 +231,72 @@ fn what_is_wrong_with_a_store_is_said() {
     let said = stranger.run().unwrap_err().to_string();
     assert!(said.contains("set AWS_PROFILE or AWS_ACCESS_KEY_ID"), "{said}");
     assert!(versions(&emulator).is_empty());
+}
+
+const MANIFEST: &str = "s3://artifacts/manifest.json";
+
+/// A link to the manifest, for others than our programs. moto looks only whether a link is signed.
+fn manifest_link(emulator: &Emulator) -> String {
+    format!("{}/artifacts/manifest.json?X-Amz-Signature=any", emulator.endpoint)
+}
+
+fn manifest_text(emulator: &Emulator) -> String {
+    cli::Command::new("curl").args(["--silent", "--fail", &manifest_link(emulator)]).run().unwrap().text()
+}
+
+/// Starts a build whose write of the manifest is held up, changes the manifest meanwhile, and lets the build end.
+fn build_meanwhile(rig: &Rig, emulator: &Emulator, component: &Component, change: impl Fn(&mut Manifest)) -> Ended {
+    let put = "s3:PUT /artifacts/manifest.json";
+    let writes = || emulator.calls().iter().filter(|call| call["call"] == put).count();
+    let before = writes();
+    emulator.script(&json!({"call": put, "do": "throttle", "status": 503, "code": "SlowDown", "times": 5}));
+    let source = component.repository.display().to_string();
+    let build = ["build", "--provider", "local", "--store", STORE, "--manifest", MANIFEST, "--force"];
+    let build = rig.program("artifact").args(build).args(["--source", &source]).env("AWS_MAX_ATTEMPTS", "10");
+    let build = build.configure(|it| _ = it.stdout(Stdio::piped()).stderr(Stdio::piped())).spawn().unwrap();
+    wait_for("the write", || (writes() > before).then_some(()));
+    let mut manifest: Manifest = serde_json::from_str(&manifest_text(emulator)).unwrap();
+    change(&mut manifest);
+    let file = rig.path().join("theirs.json");
+    fs::write(&file, serde_json::to_string(&manifest).unwrap()).unwrap();
+    // By the link, which the rule does not hold up.
+    let put = cli::Command::new("curl").args(["--silent", "--fail", "--upload-file"]).arg(&file);
+    put.arg(manifest_link(emulator)).run().unwrap();
+    Ended::of(build.wait_with_output().unwrap())
+}
+
+#[test]
+fn a_manifest_in_a_bucket_has_one_writer_at_a_time() {
+    let (rig, emulator) = rig_with_bucket();
+    let component = small_component(&rig);
+    let source = component.repository.display().to_string();
+    let missing = rig.ask("imager", &["build", "--provider", "local", "--manifest", MANIFEST]);
+    assert_eq!(missing.code, Some(2), "{}", missing.stderr);
+    assert!(missing.stderr.contains(&format!("no manifest at {MANIFEST}")), "{}", missing.stderr);
+
+    // The answer to the write is lost, and the write is not taken for somebody else's.
+    emulator.script(&json!({"call": "s3:PUT /artifacts/manifest.json", "do": "lose"}));
+    let build = ["build", "--provider", "local", "--store", STORE, "--manifest", MANIFEST, "--source", &source];
+    rig.run("artifact", &build);
+    rig.run("imager", &["build", "--provider", "local", "--manifest", MANIFEST]);
+    let manifest: Manifest = serde_json::from_str(&manifest_text(&emulator)).unwrap();
+    assert!(manifest.artifact.is_some() && manifest.images.contains_key("small"));
+    assert!(!rig.manifest_path().exists());
+    assert!(rig.run("artifact", &build).stderr.contains("unchanged: "));
+
+    // Somebody else changes something else: both changes stand.
+    let built = build_meanwhile(&rig, &emulator, &component, |manifest| manifest.images.clear());
+    assert_eq!(built.code, Some(0), "{}", built.stderr);
+    let both: Manifest = serde_json::from_str(&manifest_text(&emulator)).unwrap();
+    assert!(both.images.is_empty());
+    assert_ne!(both.artifact, manifest.artifact);
+
+    // The same: theirs stands, and it is said.
+    let theirs = |manifest: &mut Manifest| manifest.artifact.as_mut().unwrap().file_name = "theirs".to_owned();
+    let refused = build_meanwhile(&rig, &emulator, &component, theirs);
+    assert_eq!(refused.code, Some(3), "{}", refused.stderr);
+    let said = format!("somebody else changed artifact in the manifest {MANIFEST} at the same time");
+    assert!(refused.stderr.contains(&said) && refused.stderr.contains("run again"), "{}", refused.stderr);
+    let stands: Manifest = serde_json::from_str(&manifest_text(&emulator)).unwrap();
+    assert_eq!(stands.artifact.unwrap().file_name, "theirs");
 }

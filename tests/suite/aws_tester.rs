@@ -30,8 +30,9 @@ fn image(placement: &str) -> (Rig, Emulator) {
     let text = fs::read_to_string(component.path().join("component.toml")).unwrap();
     let name = format!("small-{}", &rig.fleet_key()["kiln-".len()..]);
     let text = text.replacen("small", &name, 1);
-    let subnet = &emulator.ask("ec2", "describe_subnets", &json!({}))["Subnets"][0]["SubnetId"];
-    let placement = placement.replace("SUBNET", subnet.as_str().unwrap());
+    let subnets = emulator.ask("ec2", "describe_subnets", &json!({}))["Subnets"].clone();
+    let subnet = |number: usize| subnets[number]["SubnetId"].as_str().unwrap();
+    let placement = placement.replace("FIRST", subnet(0)).replace("SECOND", subnet(1));
     component.write("component.toml", &text.replace("[deploy]", &format!("[test.aws]\n{placement}\n[deploy]")));
     let template = fs::read_to_string(component.path().join("image.json")).unwrap();
     component.write("image.json", &template.replace("bookworm", &emulator.source_ami));
@@ -119,7 +120,9 @@ fn ended(tester: Child) -> Ended {
 
 #[test]
 fn an_image_is_tested_by_an_instance_that_is_gone_afterwards() {
-    let (rig, emulator) = image("instance_type = \"t3.micro\"\nsubnets = [\"SUBNET\"]\ninstance_profile = \"tested\"");
+    let (rig, emulator) =
+        image("instance_type = \"t3.micro\"\nsubnets = [\"FIRST\", \"SECOND\"]\ninstance_profile = \"tested\"");
+    emulator.script(&json!({"call": "ec2:RunInstances", "do": "refuse", "code": "InsufficientInstanceCapacity"}));
     // Every call on the way is refused once for its rate, and its answer lost once.
     for call in ["DescribeImages", "RunInstances", "DescribeInstances", "GetConsoleOutput", "TerminateInstances"] {
         let call = format!("ec2:{call}");
@@ -157,6 +160,9 @@ fn an_image_is_tested_by_an_instance_that_is_gone_afterwards() {
     assert!(!volumes.iter().any(|volume| tag(volume, "kiln:stage") == Some("tester")), "{volumes:#?}");
 
     let launches = launches(&emulator);
+    assert_ne!(launches[0]["SubnetId"], launches[1]["SubnetId"], "the first is full");
+    let launches = &launches[1..];
+    assert_eq!(instance["SubnetId"], launches[0]["SubnetId"]);
     let tokens: Vec<_> = launches.iter().map(|it| it["ClientToken"].as_str().unwrap()).collect();
     assert!(tokens.len() == 3 && tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
     for (name, value) in [

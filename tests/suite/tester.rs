@@ -62,6 +62,18 @@ fn an_image_that_is_not_what_it_should_be_fails_with_each_reason() {
 }
 
 #[test]
+fn an_image_without_cloud_init_is_refused_before_anything_boots() {
+    let rig = image("rm /usr/bin/cloud-init");
+    let id = rig.manifest().images["small"].identity.value.clone();
+    let ended = rig.ask("tester", &["run"]);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&format!("the image {id} has no cloud-init")), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("Booting"), "{}", ended.stderr);
+    let collected = rig.run("tester", &["gc"]);
+    assert!(collected.stderr.contains("unchanged: no instance has outlived its test"), "{}", collected.stderr);
+}
+
+#[test]
 fn a_broken_gossfile_is_refused_before_anything_boots() {
     let rig = image("true");
     let gossfile = rig.path().join("goss.yaml");

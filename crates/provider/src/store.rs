@@ -91,4 +91,11 @@ mod tests {
         let refused = Store::open("gs://bucket", cache).await.unwrap_err();
         assert!(refused.is::<BadInput>() && refused.to_string().contains("'gs://bucket' is neither"), "{refused}");
     }
+
+    #[cfg(not(feature = "aws"))]
+    #[tokio::test]
+    async fn without_aws_a_bucket_is_refused_with_the_way_to_build() {
+        let refused = Store::open("s3://bucket/prefix", Path::new("/nonexistent")).await.unwrap_err();
+        assert!(refused.is::<BadInput>() && refused.to_string().contains("--features aws"), "{refused}");
+    }
 }

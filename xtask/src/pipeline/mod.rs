@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, default_value = "HEAD")]
     rev: String,
 
-    /// The manifest that the stages pass on [default: target/pipeline/COMPONENT.json].
+    /// The manifest that the stages pass on, a file or s3://BUCKET/KEY [default: target/pipeline/COMPONENT.json].
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
 
@@ -129,6 +129,9 @@ fn prepare(workspace: &Workspace, args: &Args, mut log: Log) -> Result<Ended> {
 
 fn manifest_of(args: &Args, workspace: &Workspace, component: &Path) -> Result<PathBuf> {
     if let Some(named) = &args.manifest {
+        if named.to_string_lossy().starts_with("s3://") {
+            return Ok(named.clone());
+        }
         return std::path::absolute(named).with_context(|| format!("manifest {}", named.display()));
     }
     let component = std::path::absolute(component)?;
