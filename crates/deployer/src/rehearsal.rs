@@ -170,11 +170,8 @@ impl<P: Fleets> Fleets for Rehearsal<'_, P> {
     }
 
     async fn journal(&self, service: &str) -> Result<Vec<Value>> {
-        let mut entries = match self.changed.borrow().get(service) {
-            // A service that was destroyed has no journal.
-            Some(None) => Vec::new(),
-            _ => self.provider.journal(service).await?,
-        };
+        let is_destroyed = matches!(self.changed.borrow().get(service), Some(None));
+        let mut entries = if is_destroyed { Vec::new() } else { self.provider.journal(service).await? };
         let noted = self.entries.borrow();
         entries.extend(noted.iter().filter(|(name, _)| name == service).map(|(_, entry)| entry.clone()));
         Ok(entries)

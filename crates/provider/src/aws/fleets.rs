@@ -1,5 +1,6 @@
 //! Services on AWS: a balancer and a Route 53 record, with a target group and an Auto Scaling group for each group.
 
+mod accept;
 mod alias;
 mod application;
 mod change;
@@ -8,13 +9,13 @@ mod groups;
 mod lock;
 mod names;
 mod parameters;
+mod verbs;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aws_sdk_autoscaling::types::AutoScalingGroup;
-use cli::BadInput;
 use jiff::Timestamp;
 use manifest::BalancerKind;
 use serde_json::Value;
@@ -22,6 +23,7 @@ use serde_json::Value;
 use self::application::Forward;
 use self::change::Change;
 use self::lock::{ServiceLock, recording};
+use self::verbs::{creating_group, creating_service, destroying_group, destroying_service, dividing, freeing, holding};
 use super::Aws;
 use crate::{Fleets, Group, GroupSpec, Instances, Intent, Member, Service, ServiceSpec};
 
@@ -54,21 +56,20 @@ impl Fleets for Aws {
     }
 
     async fn accepts(&self, service: &ServiceSpec, size: u32, steps: &[u8]) -> Result<()> {
-        accept(service, size, steps)?;
+        accept::accept(service, size, steps)?;
         if let Some(present) = self.recorded(&service.name).await? {
-            same_place(service, &present)?;
+            accept::same_place(service, &present)?;
         }
         self.zone(service).await.map(drop)
     }
 
     async fn calls(&self, intent: &Intent<'_>) -> Result<Vec<String>> {
-        let spec = |spec: &ServiceSpec| listening(spec);
         match *intent {
             Intent::Lock(service) => self.locking(service).await,
             Intent::Unlock(service) => Ok(vec![self.unlocking(service).await?]),
             Intent::Record(service, _) => Ok(vec![recording(service)]),
-            Intent::CreateService(service) => self.missing(creating_service(&spec(service))).await,
-            Intent::CreateGroup(service, group) => self.missing(creating_group(&spec(service), group)).await,
+            Intent::CreateService(service) => self.missing(creating_service(&listening(service))).await,
+            Intent::CreateGroup(service, group) => self.missing(creating_group(service, group)).await,
             Intent::SetWeights(service, weights) => self.missing(dividing(service, weights)).await,
             Intent::Hold(service, group, until) => self.missing(holding(service, group, until)).await,
             Intent::DestroyGroup(service, group) => self.missing(destroying_group(service, group)).await,
@@ -167,146 +168,10 @@ fn kind(spec: &ServiceSpec) -> BalancerKind {
     spec.aws.balancer.kind.unwrap_or_default()
 }
 
-fn creating_service(spec: &ServiceSpec) -> Vec<Change<'_>> {
-    let balancer = match kind(spec) {
-        BalancerKind::Application => {
-            [Change::CreateTargetGroup(spec, None), Change::CreateBalancer(spec), Change::CreateListener(spec)]
-        }
-        BalancerKind::Classic => {
-            [Change::CreateClassic(spec), Change::CheckHealth(spec), Change::EnableDraining(&spec.name)]
-        }
-    };
-    [Change::Remember(spec)].into_iter().chain(balancer).chain([Change::PointName(spec)]).collect()
-}
-
-fn creating_group<'a>(service: &'a ServiceSpec, spec: &'a GroupSpec) -> Vec<Change<'a>> {
-    let target_group = match kind(service) {
-        BalancerKind::Application => {
-            vec![Change::CreateTargetGroup(service, Some(&spec.name)), Change::List(&service.name, &spec.name)]
-        }
-        BalancerKind::Classic => Vec::new(),
-    };
-    let group = [Change::CreateTemplate(spec), Change::CreateGroup(spec, kind(service))];
-    target_group.into_iter().chain(group).collect()
-}
-
-/// What gets traffic is held no longer: from before it has it.
-fn dividing<'a>(spec: &'a ServiceSpec, weights: &'a BTreeMap<String, u8>) -> Vec<Change<'a>> {
-    let service = &spec.name;
-    let carrying = || weights.iter().filter(|(_, weight)| **weight > 0).map(|(group, _)| group.as_str());
-    let freed = carrying().flat_map(freeing);
-    match kind(spec) {
-        BalancerKind::Application => freed.chain([Change::Divide(service, weights.clone())]).collect(),
-        BalancerKind::Classic => {
-            let others = weights.iter().filter(|(_, weight)| **weight == 0);
-            let detached = others.map(|(group, _)| Change::Detach(service, group));
-            let attached = carrying().map(|group| Change::Attach(service, group));
-            freed.chain(attached).chain([Change::NoteCarrier(service, carrying().next())]).chain(detached).collect()
-        }
-    }
-}
-
-/// Of a switch that was stopped, the group may still be attached to a classic balancer.
-fn holding<'a>(spec: &'a ServiceSpec, group: &'a str, until: Timestamp) -> Vec<Change<'a>> {
-    let left = (kind(spec) == BalancerKind::Classic).then_some(Change::Detach(&spec.name, group));
-    left.into_iter().chain([Change::NoteHold(group, until), Change::SuspendScaling(group)]).collect()
-}
-
-fn freeing(group: &str) -> Vec<Change<'_>> {
-    vec![Change::ResumeScaling(group), Change::ForgetHold(group)]
-}
-
-/// The Auto Scaling group goes last: while it is there, so is the group.
-fn destroying_group<'a>(spec: &'a ServiceSpec, group: &'a str) -> Vec<Change<'a>> {
-    let service = &spec.name;
-    let off = match kind(spec) {
-        BalancerKind::Application => vec![
-            Change::Unlist(service, group),
-            Change::Drain(service, group),
-            Change::DeleteTargetGroup(names::target_group(service, group)),
-        ],
-        BalancerKind::Classic => vec![Change::Detach(service, group)],
-    };
-    off.into_iter().chain([Change::DeleteTemplate(group), Change::DeleteGroup(group)]).collect()
-}
-
-/// The name goes first, so that nobody asks any more, and the balancer with its listener before what they forward to.
-fn destroying_service<'a>(
-    spec: &'a ServiceSpec,
-    groups: impl Iterator<Item = &'a str> + Clone,
-    target_groups: Vec<String>,
-) -> Vec<Change<'a>> {
-    let service = &spec.name;
-    let mut changes = vec![Change::RemoveName(spec)];
-    match kind(spec) {
-        BalancerKind::Application => {
-            changes.push(Change::DeleteBalancer(service));
-            changes.extend(groups.clone().map(|group| Change::Drain(service, group)));
-            changes.extend(target_groups.into_iter().map(Change::DeleteTargetGroup));
-        }
-        BalancerKind::Classic => {
-            changes.extend(groups.clone().map(|group| Change::Detach(service, group)));
-            changes.push(Change::DeleteClassic(service));
-        }
-    }
-    changes.extend(groups.flat_map(|group| [Change::DeleteTemplate(group), Change::DeleteGroup(group)]));
-    changes
-}
-
 /// The subnets of the service's balancer.
 fn balancer_subnets(spec: &ServiceSpec) -> &[String] {
     let own = &spec.aws.balancer.subnets;
     if own.is_empty() { &spec.aws.instances.subnets } else { own }
-}
-
-/// What a service on AWS must have said of it.
-fn accept(spec: &ServiceSpec, size: u32, steps: &[u8]) -> Result<(), BadInput> {
-    let aws = &spec.aws;
-    let refuse = |why: String, remedy: String| Err(BadInput::new("reading the deploy section", why, remedy));
-    let missing = [
-        ("vpc", aws.vpc.is_none() && kind(spec) == BalancerKind::Application),
-        ("hosted_zone", aws.hosted_zone.is_none()),
-        ("instances.instance_type", aws.instances.instance_type.is_none()),
-        ("instances.subnets", aws.instances.subnets.is_empty()),
-    ];
-    let missing: Vec<_> =
-        missing.into_iter().filter(|(_, missing)| *missing).map(|(key, _)| format!("`{key}`")).collect();
-    if !missing.is_empty() {
-        let why = format!("on AWS the service {} needs {}", spec.name, missing.join(", "));
-        let remedy = "add that to [deploy.fleet.aws] in component.toml, or to the environment's own, and build again";
-        return refuse(why, remedy.to_owned());
-    }
-    if kind(spec) == BalancerKind::Classic && steps != [100] {
-        let why = format!("`steps` is {steps:?}, and a classic balancer knows no shares of the traffic");
-        let remedy =
-            "set `steps` to [100], or `kind` of [deploy.fleet.aws.balancer] to \"application\", and build again";
-        return refuse(why, remedy.to_owned());
-    }
-    match aws.max_size {
-        Some(most) if most < size => refuse(
-            format!("`max_size` of [deploy.fleet.aws] is {most}, and `instances` is {size}"),
-            "raise the one or lower the other in component.toml and build again".to_owned(),
-        ),
-        _ => Ok(()),
-    }
-}
-
-/// What all groups of a service share stays as it is while the service is there.
-fn same_place(asked: &ServiceSpec, present: &ServiceSpec) -> Result<(), BadInput> {
-    let (new, old) = (&asked.aws, &present.aws);
-    let differs = [
-        ("vpc", new.vpc != old.vpc),
-        ("hosted_zone", new.hosted_zone != old.hosted_zone),
-        ("balancer", new.balancer != old.balancer || balancer_subnets(asked) != balancer_subnets(present)),
-    ];
-    let differs: Vec<_> =
-        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| format!("`{key}`")).collect();
-    if differs.is_empty() {
-        return Ok(());
-    }
-    let why = format!("the service {} stands with another {} of [deploy.fleet.aws]", asked.name, differs.join(", "));
-    let remedy = "keep what it has, or run `deployer destroy` first, which interrupts the service";
-    Err(BadInput::new("reading the deploy section", why, remedy))
 }
 
 impl Aws {

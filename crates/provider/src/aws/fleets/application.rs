@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use aws_sdk_elasticloadbalancingv2::types::{
     Action, ActionTypeEnum, Certificate, ForwardActionConfig, LoadBalancer, LoadBalancerSchemeEnum,
     LoadBalancerStateEnum, LoadBalancerTypeEnum, Matcher, ProtocolEnum, Tag, TargetGroupTuple, TargetHealthDescription,
-    TargetHealthStateEnum, TargetTypeEnum,
+    TargetHealthReasonEnum, TargetHealthStateEnum, TargetTypeEnum,
 };
 use manifest::Scheme;
 
@@ -376,7 +376,7 @@ pub fn health(described: Option<&TargetHealthDescription>) -> (MemberHealth, Str
     let said = described.target_health();
     let words = [
         state_of(described).map(TargetHealthStateEnum::as_str),
-        said.and_then(|said| said.reason()).map(|reason| reason.as_str()),
+        said.and_then(|said| said.reason()).map(TargetHealthReasonEnum::as_str),
         said.and_then(|said| said.description()),
     ];
     (health, words.into_iter().flatten().collect::<Vec<_>>().join(": "))

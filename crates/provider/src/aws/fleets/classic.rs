@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use aws_sdk_autoscaling::types::AutoScalingGroup;
 use aws_sdk_elasticloadbalancing::types::{
     ConnectionDraining, HealthCheck, InstanceState, Listener, LoadBalancerAttributes, LoadBalancerDescription, Tag,
-    TagKeyOnly,
+    TagDescription, TagKeyOnly,
 };
 use manifest::Scheme;
 
@@ -58,7 +58,7 @@ impl Aws {
                 found.doing("elasticloadbalancing:DescribeTags", || format!("asking who has the traffic of {name}"))?
             }
         };
-        let tags = found.tag_descriptions().iter().flat_map(|described| described.tags());
+        let tags = found.tag_descriptions().iter().flat_map(TagDescription::tags);
         let mut carriers = tags.filter(|tag| tag.key() == CARRIER).filter_map(|tag| tag.value().map(str::to_owned));
         Ok(carriers.next())
     }

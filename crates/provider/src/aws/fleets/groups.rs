@@ -261,8 +261,7 @@ impl Aws {
                     // One of its own activities is not over yet.
                     Err(error) if matches!(code(&error), Some("ResourceInUse" | "ScalingActivityInProgress")) => {}
                     deleted => {
-                        _ = deleted
-                            .doing("autoscaling:DeleteAutoScalingGroup", || format!("deleting the group {name}"))?
+                        deleted.doing("autoscaling:DeleteAutoScalingGroup", || format!("deleting the group {name}"))?;
                     }
                 }
             }
