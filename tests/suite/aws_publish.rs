@@ -327,7 +327,7 @@ fn every_answer_may_be_lost_once() {
     for call in ["ec2:*", START, &format!("{COMPLETE}*")] {
         setting.script(call, json!({ "do": "lose", "each": true }));
     }
-    setting.script(&format!("{PUT}*"), json!({ "do": "lose", "each": true }));
+    setting.script(&format!("{PUT}*"), json!({ "do": "lose", "each": "name" }));
     succeeded(setting.publish(&["img-hello"]));
     setting.aws.forget_script();
     setting.assert_published_once(&disk);
