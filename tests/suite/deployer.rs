@@ -199,7 +199,7 @@ fn two_environments_stand_side_by_side_and_one_that_is_not_there_is_refused() {
         |environment: &str| rig.ask("deployer", &["deploy", "--manifest", &manifest, "--environment", environment]);
     let mistyped = deploy("liv");
     assert_eq!(mistyped.code, Some(2), "{}", mistyped.stderr);
-    assert!(mistyped.stderr.contains("no environment 'liv' (it has 'live', 'local')"), "{}", mistyped.stderr);
+    assert!(mistyped.stderr.contains("no environment 'liv' (it has 'live', 'local', 'stage')"), "{}", mistyped.stderr);
     let of_live = |change: &dyn Fn(&mut manifest::component::FleetSettings)| {
         let change = |manifest: &mut manifest::Manifest| {
             change(manifest.component.deploy.as_mut().unwrap().environments.get_mut("live").unwrap());

@@ -3,6 +3,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -32,9 +34,7 @@ impl Lock {
             Ok(()) => {}
             Err(TryLockError::Error(error)) => return Err(error).with_context(doing),
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder).with_context(doing)?;
-                let holder = if holder.is_empty() { "another process" } else { holder.trim_end() };
+                let holder = holder(&mut file).with_context(doing)?;
                 if if_held == IfHeld::Fail {
                     bail!("{what} is in use by {holder}; run again when it has ended, or without --no-wait");
                 }
@@ -65,6 +65,20 @@ impl Lock {
         write!(file, "`{program}` (pid {}, since {:.0})", std::process::id(), jiff::Timestamp::now())?;
         Ok(Self { _file: file })
     }
+}
+
+/// Who holds it: that is written right after the lock was taken, which may be this very moment.
+fn holder(file: &mut File) -> io::Result<String> {
+    for _ in 0..20 {
+        let mut holder = String::new();
+        file.rewind()?;
+        file.read_to_string(&mut holder)?;
+        if !holder.is_empty() {
+            return Ok(holder.trim_end().to_owned());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok("another process".to_owned())
 }
 
 fn open(path: &Path) -> io::Result<File> {

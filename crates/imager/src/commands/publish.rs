@@ -8,7 +8,7 @@ use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
 use manifest::{Earned, Identity, IdentityKind, Manifest, PublishedImage, Stamp};
 use provider::local::Local;
-use provider::{Images, Provider, PublishSpec, RegisteredImage, Registration, origin};
+use provider::{Images, ManifestPlace, Provider, PublishSpec, RegisteredImage, Registration, origin};
 
 /// Arguments of `imager publish`.
 #[derive(clap::Args)]
@@ -50,7 +50,10 @@ pub(crate) async fn run(provider: &Provider, opened: &ProviderArgs, args: &Args)
         let why = "images of this machine are published, and --provider names another";
         return Err(BadInput::new("publishing", why, "use --provider local, and --to for where they go").into());
     };
-    let manifest = if args.image.is_some() { None } else { Some(manifest::read(&args.manifest)?) };
+    let manifest = match args.image {
+        Some(_) => None,
+        None => Some(ManifestPlace::of(&args.manifest).await?.read().await?),
+    };
     let chosen = choose(from, args, manifest.as_ref()).await?;
     if let (Some(name), true) = (&args.name, chosen.len() > 1) {
         let why = format!("{} images cannot all have the name '{name}'", chosen.len());
@@ -85,7 +88,7 @@ pub(crate) async fn run(provider: &Provider, opened: &ProviderArgs, args: &Args)
                     ended: verdict.ended,
                 }),
             };
-            self::record(&args.manifest, &builder, &published.place, record)?;
+            self::record(&args.manifest, &builder, &published.place, record).await?;
         }
     }
     narrate::finish();
@@ -129,16 +132,18 @@ async fn choose(from: &Local, args: &Args, manifest: Option<&Manifest>) -> Resul
 }
 
 /// Records in the manifest that the builder's image was published, unless it says so, or has another image by now.
-fn record(path: &Path, builder: &str, place: &str, published: PublishedImage) -> Result<()> {
-    let known = manifest::read(path)?.images.get(builder).and_then(|image| image.published.get(place).cloned());
+async fn record(path: &Path, builder: &str, place: &str, published: PublishedImage) -> Result<()> {
+    let manifest = ManifestPlace::of(path).await?;
+    let known = manifest.read().await?.images.get(builder).and_then(|image| image.published.get(place).cloned());
     if known.is_some_and(|known| known.identity == published.identity && known.earned == published.earned) {
         return Ok(());
     }
-    manifest::update(path, None, |manifest| {
+    let insert = |manifest: &mut Manifest| {
         let image = manifest.images.get_mut(builder);
         if let Some(image) = image.filter(|image| image.identity == published.stamp.consumed) {
-            image.published.insert(place.to_owned(), published);
+            image.published.insert(place.to_owned(), published.clone());
         }
-    })?;
+    };
+    manifest.update(None, insert).await?;
     Ok(())
 }
