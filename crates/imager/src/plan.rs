@@ -111,10 +111,9 @@ impl Plan {
         let mut steps = Vec::new();
         let mut parent = root_key.clone();
         let mut how = how;
-        let cache = provider.cache();
         for (number, written) in template.provisioners(builder)?.into_iter().enumerate() {
             let stage = scratch.join(format!("{builder}-{number}"));
-            let (step, step_inputs) = step(template, written, &values, recipe, &stage, &parent, how, &cache).await?;
+            let (step, step_inputs) = step(template, written, &values, recipe, &stage, &parent, how).await?;
             inputs.steps.push(step_inputs);
             parent.clone_from(&step.key);
             // What follows a step that is always run follows from a content that nobody knows beforehand.
@@ -152,7 +151,7 @@ impl Plan {
             steps,
             root_key,
             secrets: template.secrets(),
-            post_processors: post_processors::read(template, builder, &values, &recipe.base, &cache)?,
+            post_processors: post_processors::read(template, builder, &values, recipe)?,
             region: values.fields.get("BuildRegion").cloned().unwrap_or_default(),
             failure: Failure::default(),
         };
@@ -167,7 +166,6 @@ impl Plan {
         recipe: &Recipe,
     ) -> Result<()> {
         let ReadBuilder { values, .. } = read_builder(provider, template, builder).await?;
-        let cache = provider.cache();
         for mut written in template.provisioners(builder)? {
             written.bool("cache")?;
             Attempts::read(&mut written)?;
@@ -175,14 +173,14 @@ impl Plan {
             let reading = Reading {
                 values: &values,
                 base: &recipe.base,
-                cache: &cache,
+                cache: &recipe.cache,
                 artifact,
                 only_checking: true,
                 accelerate: false,
             };
             Provisioner::read(written, &reading).await?;
         }
-        post_processors::read(template, builder, &values, &recipe.base, &cache)?;
+        post_processors::read(template, builder, &values, recipe)?;
         Ok(())
     }
 
@@ -318,7 +316,6 @@ async fn step(
     stage: &Path,
     parent: &str,
     how: How,
-    kept: &Path,
 ) -> Result<(Step, StepInputs)> {
     let cache = written.bool("cache")?;
     let attempts = Attempts::read(&mut written)?;
@@ -328,7 +325,7 @@ async fn step(
     let reading = |values| Reading {
         values,
         base: &recipe.base,
-        cache: kept,
+        cache: &recipe.cache,
         artifact,
         only_checking: false,
         accelerate: how.accelerate,

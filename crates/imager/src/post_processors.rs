@@ -9,6 +9,7 @@ use cli::narrate;
 use serde::{Deserialize, Serialize};
 
 use crate::provisioners::{Reading, ShellLocal};
+use crate::recipe::Recipe;
 use crate::template::{Options, Template, Values};
 
 /// An image that a builder has made, as Packer's users know one.
@@ -45,13 +46,8 @@ pub(crate) enum PostProcessor {
 }
 
 /// Reads the post-processors that run for `builder`, in order: an image passes through all of them unchanged.
-pub(crate) fn read(
-    template: &Template,
-    builder: &str,
-    values: &Values,
-    base: &Path,
-    cache: &Path,
-) -> Result<Vec<PostProcessor>> {
+pub(crate) fn read(template: &Template, builder: &str, values: &Values, recipe: &Recipe) -> Result<Vec<PostProcessor>> {
+    let (base, cache) = (&recipe.base, &recipe.cache);
     let reading = Reading { values, base, cache, artifact: None, only_checking: false, accelerate: false };
     let sequences = template.post_processors(builder)?;
     sequences.into_iter().flatten().map(|options| PostProcessor::read(options, &reading)).collect()

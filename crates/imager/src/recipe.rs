@@ -18,6 +18,8 @@ pub(crate) struct Recipe {
     pub(crate) template: PathBuf,
     /// Directory at which the template's relative paths start.
     pub(crate) base: PathBuf,
+    /// What is fetched from a store that is on no disk of this machine is kept below it.
+    pub(crate) cache: PathBuf,
     /// The artifact as a file.
     pub(crate) artifact: Option<ArtifactFile>,
     /// The artifact's identity.
@@ -27,10 +29,10 @@ pub(crate) struct Recipe {
 
 impl Recipe {
     /// A template by itself: its paths start in the working directory, and there is no artifact.
-    pub(crate) fn alone(template: &Path) -> Result<Self> {
+    pub(crate) fn alone(template: &Path, cache: PathBuf) -> Result<Self> {
         let base = std::env::current_dir().context("finding the working directory")?;
         let template = template.to_owned();
-        Ok(Self { manifest: None, template, base, artifact: None, artifact_identity: None, _tree: None })
+        Ok(Self { manifest: None, template, base, cache, artifact: None, artifact_identity: None, _tree: None })
     }
 
     /// Fetches tree and artifact from the store that the manifest names, by way of `cache` if it is on no disk of this
@@ -39,7 +41,7 @@ impl Recipe {
         manifest_path: &Path,
         template: Option<&Path>,
         scratch: &Path,
-        cache: &Path,
+        cache: PathBuf,
     ) -> Result<Self> {
         let manifest = ManifestPlace::of(manifest_path).await?.read().await?;
         let (Some(source), Some(artifact)) = (&manifest.source, &manifest.artifact) else {
@@ -49,7 +51,7 @@ impl Recipe {
                 .into());
         };
         let tree = tempfile::Builder::new().prefix("tree-").tempdir_in(scratch)?;
-        let store = Store::open(&artifact.store, cache).await?;
+        let store = Store::open(&artifact.store, &cache).await?;
         archive::unpack(&store, &source.archive, tree.path()).await?;
         let file = ArtifactFile {
             file: store.get(&ObjectDigest::parse(&artifact.identity.value)?).await?,
@@ -68,6 +70,7 @@ impl Recipe {
         Ok(Self {
             template,
             base,
+            cache,
             artifact: Some(file),
             artifact_identity,
             manifest: Some(manifest),

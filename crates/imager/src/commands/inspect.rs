@@ -25,7 +25,7 @@ pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode>
     args.shown.begin();
     let path = Path::new(&args.what);
     let document = if path.is_file() {
-        let (template, builders) = args.chosen.read(&Recipe::alone(path)?)?;
+        let (template, builders) = args.chosen.read(&Recipe::alone(path, provider.cache())?)?;
         template.shown(&builders)?
     } else {
         serde_json::to_value(super::find(provider, &args.what).await?)?

@@ -126,10 +126,10 @@ impl<P: Images + Sync> Order<P> {
         let started = Timestamp::now();
         let scratch = tempfile::Builder::new().prefix("provision-").tempdir_in(provider.scratch()?)?;
         let recipe = match (manifest, &args.template) {
-            (None, Some(template)) => Recipe::alone(template)?,
+            (None, Some(template)) => Recipe::alone(template, provider.cache())?,
             (manifest, template) => {
                 let manifest = manifest.unwrap_or(Path::new(MANIFEST));
-                Recipe::fetch(manifest, template.as_deref(), scratch.path(), &provider.cache()).await?
+                Recipe::fetch(manifest, template.as_deref(), scratch.path(), provider.cache()).await?
             }
         };
         let (template, builders) = args.chosen.read(&recipe)?;

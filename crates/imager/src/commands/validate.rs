@@ -27,7 +27,7 @@ pub(crate) struct Args {
 /// Reads everything that a build would read, and makes nothing.
 pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode> {
     args.shown.begin();
-    let recipe = Recipe::alone(&args.template)?;
+    let recipe = Recipe::alone(&args.template, provider.cache())?;
     let (template, builders) = args.chosen.read(&recipe)?;
     for builder in builders.iter().filter(|_| !args.syntax_only) {
         Plan::check(provider, &template, builder, &recipe).await?;

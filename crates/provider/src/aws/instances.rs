@@ -8,8 +8,8 @@ use aws_sdk_ec2::error::SdkError;
 use aws_sdk_ec2::operation::run_instances::{RunInstancesError, RunInstancesOutput};
 use aws_sdk_ec2::types::{
     ArchitectureValues, BlockDeviceMapping, EbsBlockDevice, HttpTokensState, IamInstanceProfileSpecification,
-    InstanceMetadataOptionsRequest, InstanceMetadataTagsState, InstanceStateName, InstanceType, ResourceType,
-    ShutdownBehavior,
+    InstanceMetadataOptionsRequest, InstanceMetadataTagsState, InstanceStateName, InstanceType, Reservation,
+    ResourceType, ShutdownBehavior,
 };
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -61,7 +61,7 @@ impl crate::Instances for Aws {
             return Ok(None);
         }
         let found = sent.doing("ec2:DescribeInstances", || format!("looking at the instance {id}"))?;
-        found.reservations().iter().flat_map(|it| it.instances()).next().map(read).transpose()
+        found.reservations().iter().flat_map(Reservation::instances).next().map(read).transpose()
     }
 
     async fn instances(&self) -> Result<Vec<Instance>> {
@@ -184,7 +184,7 @@ impl Aws {
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.doing("ec2:DescribeInstances", || format!("looking for instances with the tag {tag}"))?;
-            for instance in page.reservations().iter().flat_map(|it| it.instances()) {
+            for instance in page.reservations().iter().flat_map(Reservation::instances) {
                 found.push(read(instance)?);
             }
         }
