@@ -9,7 +9,7 @@ use cli::Command;
 const PROGRAMS: [&str; 5] = ["artifact", "imager", "tester", "deployer", "locald"];
 
 /// What builds the programs of the line with AWS beside this machine.
-const WITH_AWS: [&str; 2] = ["--features", "artifact/aws,imager/aws,tester/aws,deployer/aws"];
+const WITH_AWS: [&str; 2] = ["--features", "aws"];
 
 /// Which providers the programs are built with. AWS's SDK takes minutes to build, so a local run does without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,10 +12,8 @@ use cli::narrate;
 
 use super::failure::{Explain, code, is_not_found};
 use super::tags::{self, Tags, filter};
-use super::wait;
+use super::wait::{self, KNOWN_EVERYWHERE};
 
-/// How long what has just been made may be unknown to the next call ("Eventual consistency in the Amazon EC2 API").
-pub(super) const KNOWN_EVERYWHERE: Duration = Duration::from_secs(120);
 /// How long an image may be pending. It is of one snapshot that is complete, so this is a matter of seconds.
 const AVAILABLE: Duration = Duration::from_secs(600);
 

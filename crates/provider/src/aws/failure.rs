@@ -34,8 +34,8 @@ pub(super) fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Option
 /// everywhere.
 pub(super) fn is_not_found<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
     code(error).is_some_and(|code| {
-        let ends = [".NotFound", ".Unknown", "NotFound", "NotFoundException", "NoSuchKey", "NoSuchHostedZone"];
-        ends.iter().any(|end| code.ends_with(end)) || code == "LoadBalancerNotFound"
+        let ends = ["NotFound", "NotFoundException", ".Unknown", "NoSuchKey", "NoSuchHostedZone"];
+        ends.iter().any(|end| code.ends_with(end))
     })
 }
 
@@ -77,7 +77,7 @@ where
 /// What to do about a code. Sources: "Error codes for the Amazon EC2 API" and "Common errors" of the other services.
 fn remedy(call: &str, code: &str) -> String {
     match code {
-        "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException" | "Client.UnauthorizedOperation" => {
+        "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException" => {
             format!("allow the action {call} in the policy of the role or user")
         }
         "AuthFailure" | "InvalidClientTokenId" | "SignatureDoesNotMatch" | "UnrecognizedClientException" => {

@@ -12,7 +12,6 @@ mod parameters;
 mod verbs;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aws_sdk_autoscaling::types::AutoScalingGroup;
@@ -27,8 +26,6 @@ use self::verbs::{creating_group, creating_service, destroying_group, destroying
 use super::Aws;
 use crate::{Fleets, Group, GroupSpec, Instances, Intent, Member, Service, ServiceSpec};
 
-/// How long what has just been made may be unknown to the next call.
-const KNOWN: Duration = Duration::from_secs(120);
 /// Lines of an instance's console that are shown.
 const LAST_LINES: usize = 40;
 

@@ -17,18 +17,16 @@ use cli::{BadInput, interrupt, narrate};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::Aws;
 use super::failure::{Explain, code, is_not_found};
 use super::lease::{self, EXPIRES, STAGE};
 use super::tags::{self, Tags};
-use super::wait::until;
+use super::wait::{KNOWN_EVERYWHERE, until};
+use super::{Aws, ami};
 use crate::{Instance, InstanceState, LaunchSpec, Objects, Offer, Store};
 
 /// What the instance is for.
 const PURPOSE: &str = "kiln:purpose";
 
-/// How long an instance may take until every part of EC2 knows it ("Eventual consistency").
-const KNOWN: Duration = Duration::from_secs(120);
 /// How long its end may take. Its system is given a few minutes to shut down before it is turned off.
 const TERMINATED: Duration = Duration::from_secs(600);
 
@@ -46,7 +44,8 @@ impl crate::Instances for Aws {
         }
         let launched = self.run(spec).await?.doing("ec2:RunInstances", || format!("launching {}", spec.image))?;
         let id = launched.instances().first().and_then(|it| it.instance_id()).context("EC2 launched no instance")?;
-        let known = until(&format!("EC2 to know the instance {id}"), KNOWN, async || self.describe(id).await).await;
+        let known =
+            until(&format!("EC2 to know the instance {id}"), KNOWN_EVERYWHERE, async || self.describe(id).await).await;
         if known.is_err()
             && let Err(error) = self.terminate(id).await
         {
@@ -155,9 +154,7 @@ impl Aws {
 
     /// What EC2 has to be told to run the image.
     async fn bootable(&self, id: &str) -> Result<Bootable> {
-        let sent = self.ec2.describe_images().image_ids(id).send().await;
-        let found = sent.doing("ec2:DescribeImages", || format!("looking at the image {id}"))?;
-        let image = found.images().first().with_context(|| format!("the image {id} is no longer there"))?;
+        let image = ami::image(&self.ec2, id).await?.with_context(|| format!("the image {id} is no longer there"))?;
         let device = |it: &BlockDeviceMapping| {
             // What is not said here is as the image has it.
             let snapshot = it.ebs()?.snapshot_id().map(str::to_owned);

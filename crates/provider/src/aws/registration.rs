@@ -45,7 +45,7 @@ impl Aws {
         };
         self.publish_image(&id, &registration).await?;
         self.end_lease(&[std::slice::from_ref(&id), &snapshots].concat()).await?;
-        wait::until(&format!("the image {id} to be known"), ami::KNOWN_EVERYWHERE, async || {
+        wait::until(&format!("the image {id} to be known"), wait::KNOWN_EVERYWHERE, async || {
             ami::image(&self.ec2, &id).await?.as_ref().map(super::images::record).transpose()
         })
         .await

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use cli::narrate;
 
 use super::Aws;
 use crate::local::private_mount;
@@ -21,7 +22,9 @@ impl Aws {
             private_mount::with(std::array::from_fn(|at| roots[at].as_path()), look)
         });
         for volume in volumes {
-            self.remove_volume(&volume.id).await?;
+            if let Err(left) = self.remove_volume(&volume.id).await {
+                narrate::note(&format!("{left:#}; `imager gc` does it later"));
+            }
         }
         looked
     }

@@ -9,7 +9,7 @@ use aws_sdk_ec2::types::{ResourceType, Snapshot, SnapshotState};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use jiff::Timestamp;
 
-use super::failure::{Explain, code, is_not_found};
+use super::failure::{Explain, code, is_not_found, is_throttle};
 use super::lease::{self, EXPIRES};
 use super::tags::{self, LAYER, Tags, filter};
 use super::{Aws, wait};
@@ -176,7 +176,7 @@ impl Repeat {
     fn of<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Self {
         match (error, code(error)) {
             (SdkError::ConstructionFailure(_), _) => Self::Never,
-            (_, Some("RequestLimitExceeded" | "Throttling" | "ThrottlingException")) => Self::AtOnce,
+            _ if is_throttle(error) => Self::AtOnce,
             (_, Some("SnapshotCreationPerVolumeRateExceeded")) => Self::AtOnce,
             (_, Some("InternalError" | "InternalFailure" | "ServiceUnavailable" | "Unavailable")) => Self::AfterALook,
             (SdkError::ServiceError(_), _) => Self::Never,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use aws_sdk_ec2::types::{ResourceType, Volume, VolumeAttachmentState, VolumeState};
 use cli::lock::Lock;
+use cli::narrate;
 use jiff::Timestamp;
 use manifest::{Identity, IdentityKind};
 use uuid::Uuid;
@@ -68,7 +69,9 @@ impl Aws {
         match ready.await {
             Ok(volume) => record(&volume),
             Err(error) => {
-                self.remove_volume(id).await?;
+                if let Err(left) = self.remove_volume(id).await {
+                    narrate::note(&format!("{left:#}; `imager gc` does it later"));
+                }
                 Err(error)
             }
         }

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use cli::interrupt;
 
+/// How long what has just been made may be unknown to the next call ("Eventual consistency in the Amazon EC2 API").
+pub(super) const KNOWN_EVERYWHERE: Duration = Duration::from_secs(120);
 /// The first pause. What is quick there is ready within a second.
 const FIRST: Duration = Duration::from_millis(200);
 /// The longest pause: one call in ten seconds is far below any limit.

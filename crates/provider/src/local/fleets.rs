@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::api::{GroupRecord, Place, ServiceRecord, read_json};
 use super::locald::Locald;
-use super::{Local, images};
+use super::{Local, records};
 use crate::{Fleets, Group, GroupSpec, Instances, Intent, Member, MemberHealth, Service, ServiceSpec};
 
 impl Fleets for Local {
@@ -37,7 +37,7 @@ impl Fleets for Local {
     }
 
     async fn journalled(&self) -> Result<Vec<String>> {
-        let mut names = images::names_in(&self.place()?.service(""))?;
+        let mut names = records::names_in(&self.place()?.service(""))?;
         names.retain(|name| self.journal_path(name).is_ok_and(|journal| journal.exists()));
         Ok(names)
     }

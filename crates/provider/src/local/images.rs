@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,13 +11,12 @@ use anyhow::{Context, Result, ensure};
 use cli::lock::Lock;
 use jiff::Timestamp;
 use manifest::{Identity, IdentityKind};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::digests::BlockDigests;
 use super::disk;
 use super::loop_device::LoopDevice;
+use super::records::{names_in, read_json, remove_dir, write_atomically, write_json};
 use super::{Local, filter, private_mount};
 use crate::{
     Access, Attachment, ImageFilter, Images, LayerRecord, LeftOver, RegisteredImage, Registration, SourceImage,
@@ -461,53 +460,4 @@ fn disk_copy(from: &Path, to: &Path) -> io::Result<()> {
 /// An id such as `img-3f9a0c61d2b4`.
 fn new_id(kind: &str) -> String {
     format!("{kind}-{}", &Uuid::new_v4().simple().to_string()[..12])
-}
-
-pub(super) fn remove_dir(directory: &Path) -> Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", directory.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The names in a directory; none if there is no such directory.
-pub(super) fn names_in(directory: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("reading {}", directory.display()))?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// Reads a JSON file; `None` if there is none.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match fs::read(path) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
-    }
-}
-
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    write_atomically(path, &serde_json::to_vec_pretty(value)?)
-}
-
-/// Replaces a file as a whole: after a crash it has the old or the new content.
-pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
-    let doing = || format!("writing {}", path.display());
-    let directory = path.parent().with_context(doing)?;
-    fs::create_dir_all(directory).with_context(doing)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(directory).with_context(doing)?;
-    temporary.write_all(content).with_context(doing)?;
-    temporary.as_file().set_permissions(Permissions::from_mode(0o644)).with_context(doing)?;
-    temporary.as_file().sync_all().with_context(doing)?;
-    temporary.persist(path).with_context(doing)?;
-    File::open(directory).and_then(|directory| directory.sync_all()).with_context(doing)
 }

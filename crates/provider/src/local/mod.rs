@@ -30,6 +30,7 @@ mod locald;
 mod loop_device;
 mod objects;
 pub(crate) mod private_mount;
+mod records;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -102,7 +103,7 @@ impl Local {
         let own = all.join(format!("{}-{}", this.pid, this.started));
         if !own.exists() {
             for name in self.abandoned()? {
-                images::remove_dir(&all.join(name))?;
+                records::remove_dir(&all.join(name))?;
             }
             fs::create_dir_all(&own).with_context(|| format!("creating {}", own.display()))?;
         }
@@ -111,7 +112,7 @@ impl Local {
 
     /// Names of the directories in `tmp/` whose process has ended.
     fn abandoned(&self) -> Result<Vec<String>> {
-        let mut names = images::names_in(&self.state.join("tmp"))?;
+        let mut names = records::names_in(&self.state.join("tmp"))?;
         names.retain(|name| !owner_of(name).is_some_and(ProcessId::is_alive));
         Ok(names)
     }
@@ -124,8 +125,8 @@ impl Local {
         }
         let directory = self.state.join("instances");
         let mut users = Vec::new();
-        for name in images::names_in(&directory)? {
-            let record: Option<OfImage> = images::read_json(&directory.join(&name).join("instance.json"))?;
+        for name in records::names_in(&directory)? {
+            let record: Option<OfImage> = records::read_json(&directory.join(&name).join("instance.json"))?;
             if record.is_some_and(|record| record.image == id) {
                 users.push(name);
             }

@@ -14,8 +14,9 @@ use super::changes::{Base, Changes, Piece};
 use super::contents::Contents;
 use super::digests::{BlockDigests, Known};
 use super::disk::{self, HVM, PARAVIRTUAL};
-use super::images::{DIGESTS, DISK, read_json, write_json};
+use super::images::{DIGESTS, DISK};
 use super::loop_device::LoopDevice;
+use super::records::{read_json, write_json};
 use crate::{RegisteredImage, VolumeRecord, VolumeSpec};
 
 /// What a layer has instead of a disk: where it differs from the base, and the content of these ranges.

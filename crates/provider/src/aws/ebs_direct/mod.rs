@@ -14,12 +14,11 @@ mod window;
 use std::fs::File;
 
 use anyhow::{Context, Result};
-use aws_sdk_ec2::types::{Image, Tag};
+use aws_sdk_ec2::types::Image;
 use cli::{BadInput, narrate};
 use manifest::{Identity, IdentityKind};
 
 use super::ami::{self, Ami};
-use super::failure::Explain;
 use super::registration::{architecture, rooted, with};
 use super::{Aws, tags};
 use crate::local::{BLOCK, Local};
@@ -119,9 +118,7 @@ impl Aws {
             return Ok(());
         };
         let id = there.image_id().unwrap_or_default();
-        let tag = Tag::builder().key(EARNED).value(earned).build();
-        let told = self.ec2.create_tags().resources(id).tags(tag).send().await;
-        told.doing("ec2:CreateTags", || format!("tagging {id} with its verdict")).map(drop)
+        self.tag(id, EARNED, &earned).await
     }
 }
 

@@ -146,9 +146,7 @@ impl Aws {
     /// Renews the lease of a snapshot that is gone on with.
     async fn prolong(&self, begun: Begun) -> Result<Begun> {
         narrate::detail(&format!("going on with {}, which an earlier run has begun", begun.id));
-        let lease = tags::list(&[(EXPIRES.to_owned(), lease::ending(lease::AT_WORK))].into());
-        let renewed = self.ec2.create_tags().resources(&begun.id).set_tags(Some(lease)).send().await;
-        renewed.doing("ec2:CreateTags", || format!("renewing the lease of {}", begun.id))?;
+        self.tag(&begun.id, EXPIRES, &lease::ending(lease::AT_WORK)).await?;
         Ok(begun)
     }
 

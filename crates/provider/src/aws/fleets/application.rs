@@ -20,6 +20,7 @@ use manifest::Scheme;
 use super::names::{self, GROUP, SERVICE};
 use crate::aws::Aws;
 use crate::aws::failure::{Explain, code, is_not_found};
+use crate::aws::lease::STAGE;
 use crate::aws::wait;
 use crate::{MemberHealth, ServiceSpec};
 
@@ -110,7 +111,7 @@ pub struct Listener {
 /// The tags of what belongs to a service, or to one of its groups.
 fn tags(service: &str, group: Option<&str>) -> Vec<Tag> {
     let of = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
-    [of(SERVICE, service), of("kiln:stage", "deployer")].into_iter().chain(group.map(|it| of(GROUP, it))).collect()
+    [of(SERVICE, service), of(STAGE, "deployer")].into_iter().chain(group.map(|it| of(GROUP, it))).collect()
 }
 
 /// The port on which the service's balancer listens.
@@ -132,7 +133,7 @@ impl Aws {
 
     async fn present_balancer(&self, service: &str) -> Result<LoadBalancer> {
         let known = format!("the balancer {} to be known", names::short(service));
-        wait::until(&known, super::KNOWN, async || self.balancer(service).await).await
+        wait::until(&known, wait::KNOWN_EVERYWHERE, async || self.balancer(service).await).await
     }
 
     /// The listener of the service's balancer, if it is there.
@@ -165,7 +166,7 @@ impl Aws {
     /// The ARN of a target group that has been made.
     pub(super) async fn present_target_group(&self, name: &str) -> Result<String> {
         let known = format!("the target group {name} to be known");
-        wait::until(&known, super::KNOWN, async || self.target_group(name).await).await
+        wait::until(&known, wait::KNOWN_EVERYWHERE, async || self.target_group(name).await).await
     }
 
     /// The names of all target groups of the service, also of those that nothing forwards to.
@@ -285,7 +286,7 @@ impl Aws {
 
     async fn forwarding(&self, service: &str) -> Result<(Listener, Forward)> {
         let known = format!("the listener of {service} to be known");
-        let listener = wait::until(&known, super::KNOWN, async || self.listener(service).await).await?;
+        let listener = wait::until(&known, wait::KNOWN_EVERYWHERE, async || self.listener(service).await).await?;
         let forward = listener.forward.clone().with_context(|| {
             format!(
                 "the listener of {service} forwards to no target groups: somebody else changed it; have it forward all \
@@ -327,7 +328,7 @@ impl Aws {
     pub(super) async fn delete_target_group(&self, name: &str) -> Result<()> {
         let Some(arn) = self.target_group(name).await? else { return Ok(()) };
         // A listener that has just been deleted, or forwards to it no more, may seem to use it for a while.
-        wait::until(&format!("the target group {name} to be in nobody's use"), super::KNOWN, async || {
+        wait::until(&format!("the target group {name} to be in nobody's use"), wait::KNOWN_EVERYWHERE, async || {
             let deleted = self.balancers.delete_target_group().target_group_arn(&arn).send().await;
             match deleted {
                 Err(error) if code(&error) == Some("ResourceInUse") => Ok(None),

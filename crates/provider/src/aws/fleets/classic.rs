@@ -20,6 +20,7 @@ use super::groups;
 use super::names::{self, SERVICE};
 use crate::aws::Aws;
 use crate::aws::failure::{Explain, is_not_found};
+use crate::aws::lease::STAGE;
 use crate::aws::wait;
 use crate::{MemberHealth, NotHealthy, ServiceSpec};
 
@@ -83,7 +84,7 @@ impl Aws {
             .set_security_groups(Some(balancer.security_groups.clone()).filter(|groups| !groups.is_empty()))
             .set_scheme(internal.then(|| "internal".to_owned()))
             .tags(Tag::builder().key(SERVICE).value(&spec.name).build()?)
-            .tags(Tag::builder().key("kiln:stage").value("deployer").build()?);
+            .tags(Tag::builder().key(STAGE).value("deployer").build()?);
         let what = || format!("creating the balancer {name}");
         make.send().await.doing("elasticloadbalancing:CreateLoadBalancer", what).map(drop)
     }

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use super::names::{GROUP, SERVICE};
 use crate::aws::Aws;
 use crate::aws::failure::{Explain, code, is_not_found};
+use crate::aws::lease::EXPIRES;
 use crate::aws::{tags, wait};
 use crate::{Group, GroupSpec, InstanceState};
 
@@ -37,8 +38,6 @@ const SIZE: &str = "kiln:size";
 const SUSPENDED: &str = "kiln:suspended-before";
 /// Its value where there were none.
 const NONE: &str = "none";
-/// Tag of a held group: until when it is.
-const EXPIRES: &str = "kiln:expires";
 /// Tags that say what we know of a group, and that are none of its own.
 const OURS: [&str; 7] = [SERVICE, GROUP, IMAGE, SIZE, SUSPENDED, EXPIRES, "Name"];
 
@@ -208,7 +207,8 @@ impl Aws {
     /// Makes the group: with the target group, or, where it has none, apart from any balancer.
     pub(super) async fn make_group(&self, spec: &GroupSpec, target_group: Option<String>) -> Result<()> {
         let known = format!("the launch template {} to be known", spec.name);
-        wait::until(&known, super::KNOWN, async || Ok(self.has_template(&spec.name).await?.then_some(()))).await?;
+        wait::until(&known, wait::KNOWN_EVERYWHERE, async || Ok(self.has_template(&spec.name).await?.then_some(())))
+            .await?;
         let template = LaunchTemplateSpecification::builder().launch_template_name(&spec.name).version(VERSION).build();
         let begins_with = spec.initial.unwrap_or(spec.size);
         let most = spec.aws.max_size.unwrap_or(spec.size).max(begins_with);
