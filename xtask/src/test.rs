@@ -1,6 +1,7 @@
 //! `cargo xtask test`
 
 use anyhow::{Context, Result, bail};
+use cli::args::ProviderName;
 use cli::host::{self, Tool};
 use cli::interrupt::EndedByInterrupt;
 use cli::{Command, ExitCode, narrate};
@@ -32,7 +33,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("the tests mount disks and boot instances, which needs root: run `cargo xtask test` as root");
     }
     let workspace = Workspace::find()?;
-    let mut missing = host::missing_tools();
+    let mut missing = host::missing_tools(ProviderName::Local);
     missing.extend(TEST_TOOLS.into_iter().chain(setup::PROTOCOL_COMPILER).filter(|tool| !host::has(tool.program)));
     setup::install(&missing, narrate::detail, |command| run_to_success(command).context("installing packages"))?;
     for build in workspace.builds(Providers::All) {
