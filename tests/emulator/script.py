@@ -3,7 +3,7 @@
 A rule is a JSON object:
 
 * "call": a pattern (fnmatch) of calls by name, see `name_of`;
-* "only": "changes": reads (Describe, Get, List) are no such calls;
+* "only": "changes", or "reads" (Describe, Get, List, HEAD): the others are no such calls;
 * "with": parameters that they must have, with a pattern for each, such as {"VolumeId.1": "*"};
 * "after": how many such calls it lets pass first;
 * "times": for how many calls it holds, 1 if not given;
@@ -105,7 +105,8 @@ class Script:
 
     def holds(self, rule, name, call, invocation):
         """Whether the rule decides over this call; counts it."""
-        fits = fnmatch.fnmatchcase(name, rule["call"]) and (rule.get("only") != "changes" or is_change(name))
+        fits = fnmatch.fnmatchcase(name, rule["call"])
+        fits = fits and rule.get("only") in (None, "changes" if is_change(name) else "reads")
         patterns = rule.get("with", {}).items()
         fits = fits and all(key in call and fnmatch.fnmatchcase(call[key], pattern) for key, pattern in patterns)
         if fits and rule.get("after", 0) > 0:
