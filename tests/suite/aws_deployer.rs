@@ -5,7 +5,7 @@
 
 use manifest::BalancerKind;
 use manifest::component::FleetSettings;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::aws_region::{Region, SERVICE};
 use crate::rig::{Ended, wait_for};
