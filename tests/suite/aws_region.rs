@@ -93,7 +93,6 @@ impl Region {
         let images = [0, 1].map(|number| text(&prepared["images"][number]));
         let region = Self { rig, emulator, images };
         let mut fleet = FleetSettings {
-            dns: Some(NAME.to_owned()),
             step_millis: Some(10),
             healthy_checks: Some(1),
             healthy_seconds: Some(2),

@@ -8,6 +8,7 @@ mod ansible_image;
 mod aws_deployer;
 mod aws_images;
 mod aws_publish;
+mod aws_records;
 mod aws_region;
 mod aws_store;
 mod aws_tester;
