@@ -82,6 +82,14 @@ impl Aws {
             let id = there.image_id().unwrap_or_default();
             ami::available(&self.ec2, id).await?;
             self.tell_earned(there, image).await?;
+            let unlike = Ami::like(there)?.unlike(&described(image, registration, snapshot, &spec.medium)?);
+            if !unlike.is_empty() {
+                narrate::note(&format!(
+                    "{id} is registered with another {}, which cannot be changed: choose another --name, or `imager remove \
+                     --provider aws {id}` first",
+                    unlike.join(", ")
+                ));
+            }
             return self.finish_publication(id, registration, snapshot, journal, true).await;
         }
         if let Some(other) = there.as_ref().filter(|_| !registration.replace) {
