@@ -38,7 +38,10 @@ fn what_was_published_is_tested_and_deployed_there() {
     let (rig, emulator) = built_here("");
     let aws = |program: &str, command: &str| rig.ask(program, &[command, "--provider", "aws"]);
     let fleet = fleet(&emulator);
-    let set_fleet = |manifest: &mut manifest::Manifest| manifest.component.deploy.as_mut().unwrap().fleet = fleet;
+    let set_fleet = |manifest: &mut manifest::Manifest| {
+        let deploy = manifest.component.deploy.as_mut().unwrap();
+        (deploy.dns, deploy.fleet) = (fleet.dns.clone().unwrap(), fleet);
+    };
     manifest::update(&rig.manifest_path(), None, set_fleet).unwrap();
     let image = rig.manifest().images["small"].clone();
     let local = image.identity.value.as_str();
