@@ -73,14 +73,11 @@ fn what_was_published_is_tested_and_deployed_there() {
     refused(&rig.ask("deployer", &["plan"]), 1, &[local, "has not been tested here", &ami]);
 
     // An image of other content is another image, whatever its id.
-    let tag_digest = |digest: &str| {
-        let tags = json!([{"Key": "kiln:digest", "Value": digest}]);
-        emulator.ask("ec2", "create_tags", &json!({"Resources": [ami], "Tags": tags}));
-    };
-    tag_digest(&"0".repeat(64));
+    let other = json!([{"Key": "kiln:digest", "Value": "0".repeat(64)}]);
+    emulator.ask("ec2", "create_tags", &json!({"Resources": [ami], "Tags": other}));
     refused(&aws("deployer", "deploy"), 2, &[&ami, "sha256:0000", &image.digest.value, "`imager publish --to aws`"]);
     refused(&rig.ask("tester", &["run", "--provider", "aws", "--force"]), 3, &[&ami, "is damaged", "sha256:0000"]);
-    tag_digest(&image.digest.value);
+    rig.run("imager", &["publish", "--to", "aws"]);
 
     succeeded(aws("deployer", "deploy"));
     let manifest = rig.manifest();

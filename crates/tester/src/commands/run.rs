@@ -50,8 +50,7 @@ pub(crate) async fn run(provider: &(impl Images + Instances), args: &Args) -> Re
 
     let mut verdicts = BTreeMap::new();
     let mut untested = Vec::new();
-    for (builder, image) in &images {
-        let builder = *builder;
+    for &(builder, ref image) in &images {
         let registered = find(provider, builder, image).await?;
         let known = manifest.tests.get(builder).filter(|verdict| holds(verdict, image, &registered, &checklist));
         match known.filter(|_| !args.manifest.force) {
@@ -143,9 +142,7 @@ fn select<'a>(
         return refuse(format!("it has no image of the builder '{missing}'"), "snapshot");
     }
     let wanted = |builder: &String| only.is_empty() || only.contains(builder);
-    let images = manifest.images.iter().filter(|(builder, _)| wanted(builder));
-    let images = images.map(|(builder, image)| Ok((builder, known_here(provider, builder, image)?)));
-    let images: Vec<_> = images.collect::<Result<_, BadInput>>()?;
+    let images: Vec<_> = manifest.images.iter().filter(|(builder, _)| wanted(builder)).collect();
     if images.is_empty() {
         return refuse("it has no image yet".to_owned(), "snapshot");
     }
@@ -154,7 +151,7 @@ fn select<'a>(
             return refuse(format!("the image of '{builder}' is stale: {stale}"), "build");
         }
     }
-    Ok(images)
+    images.into_iter().map(|(builder, image)| Ok((builder, known_here(provider, builder, image)?))).collect()
 }
 
 async fn find(provider: &impl Images, builder: &str, image: &Image) -> Result<RegisteredImage> {

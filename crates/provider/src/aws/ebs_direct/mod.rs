@@ -81,7 +81,7 @@ impl Aws {
         if let Some((there, snapshot)) = known {
             let id = there.image_id().unwrap_or_default();
             ami::available(&self.ec2, id).await?;
-            self.tell_earned(there, image).await?;
+            self.tell(there, registration).await?;
             let unlike = Ami::like(there)?.unlike(&described(image, registration, snapshot, &spec.medium)?);
             if !unlike.is_empty() {
                 narrate::note(&format!(
@@ -116,25 +116,26 @@ impl Aws {
         &self,
         id: &str,
         registration: &Registration,
-        snapshot: &String,
+        snapshot: &str,
         journal: Journal,
         unchanged: bool,
     ) -> Result<Published> {
         let images = self.publish_image(id, registration).await?;
-        self.end_lease(std::slice::from_ref(snapshot)).await?;
+        self.end_lease(&[snapshot.to_owned()]).await?;
         journal.remove()?;
         let identity = |id: &str| Identity::new(IdentityKind::AwsImage, id);
         let places = images.iter().map(|(region, id)| (place(region), identity(id))).collect();
         Ok(Published { identity: identity(id), places, unchanged })
     }
 
-    /// Tags an image with the verdict that it has earned since it was published.
-    async fn tell_earned(&self, there: &Image, image: &RegisteredImage) -> Result<()> {
-        let Some(earned) = earned(image).filter(|earned| tags::read(there.tags()).get(EARNED) != Some(earned)) else {
-            return Ok(());
-        };
-        let id = there.image_id().unwrap_or_default();
-        self.tag(id, EARNED, &earned).await
+    /// Tags an image with what is to be said of it by now, such as a verdict that was earned after it was published.
+    async fn tell(&self, there: &Image, told: &Registration) -> Result<()> {
+        let said = tags::read(there.tags());
+        let news = [DIGEST, EARNED].into_iter().filter_map(|name| Some((name, told.tags.get(name)?)));
+        for (name, value) in news.filter(|(name, value)| said.get(*name) != Some(value)) {
+            self.tag(there.image_id().unwrap_or_default(), name, value).await?;
+        }
+        Ok(())
     }
 }
 
