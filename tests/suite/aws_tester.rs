@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use manifest::CheckOutcome;
 use serde_json::{Value, json};
 
+use crate::aws_images::tag;
 use crate::emulator::Emulator;
 use crate::rig::{Ended, Rig, wait_for};
 
@@ -23,9 +24,15 @@ fn image(placement: &str) -> (Rig, Emulator) {
     let disk = rig.state().join("images").join(found["id"].as_str().unwrap()).join("disk.raw");
     let emulator = Emulator::start(rig.path(), Some(&disk));
     rig.on_aws(&emulator);
-    emulator.ask("s3", "create_bucket", &json!({"Bucket": "artifacts"}));
     emulator.ask("iam", "create_instance_profile", &json!({"InstanceProfileName": "tested"}));
+    build_artifact(&rig, &emulator, placement, |template| template.replace("bookworm", &emulator.source_ami));
+    rig.run("imager", &["build"]);
+    (rig, emulator)
+}
 
+/// Builds the artifact of a component that can be tested on AWS, with its instances where `placement` says.
+pub fn build_artifact(rig: &Rig, emulator: &Emulator, placement: &str, template: impl FnOnce(String) -> String) {
+    emulator.ask("s3", "create_bucket", &json!({"Bucket": "artifacts"}));
     let component = rig.small_component();
     let text = fs::read_to_string(component.path().join("component.toml")).unwrap();
     let name = format!("small-{}", &rig.fleet_key()["kiln-".len()..]);
@@ -34,19 +41,17 @@ fn image(placement: &str) -> (Rig, Emulator) {
     let subnet = |number: usize| subnets[number]["SubnetId"].as_str().unwrap();
     let placement = placement.replace("FIRST", subnet(0)).replace("SECOND", subnet(1));
     component.write("component.toml", &text.replace("[deploy]", &format!("[test.aws]\n{placement}\n[deploy]")));
-    let template = fs::read_to_string(component.path().join("image.json")).unwrap();
-    component.write("image.json", &template.replace("bookworm", &emulator.source_ami));
+    let written = fs::read_to_string(component.path().join("image.json")).unwrap();
+    component.write("image.json", &template(written));
     // What is so on this machine, too.
     component.write("goss.yaml", "file:\n  /etc/passwd:\n    exists: true\n");
     component.commit_change("for AWS");
     let source = component.repository.display().to_string();
     rig.run("artifact", &["build", "--store", STORE, "--source", &source]);
-    rig.run("imager", &["build"]);
-    (rig, emulator)
 }
 
 /// Waits until an instance has been launched, and returns its user data: what the script is to do.
-fn task(emulator: &Emulator) -> Value {
+pub fn task(emulator: &Emulator) -> Value {
     let launch = wait_for("an instance", || launches(emulator).pop());
     let script = BASE64_STANDARD.decode(launch["UserData"].as_str().unwrap()).unwrap();
     let script = String::from_utf8(script).unwrap();
@@ -61,7 +66,7 @@ fn launches(emulator: &Emulator) -> Vec<Value> {
 }
 
 /// Does what an instance would do with the task, and returns what it writes.
-fn report(rig: &Rig, task: &Value) -> String {
+pub fn report(rig: &Rig, task: &Value) -> String {
     let directory = rig.path().join("instance");
     fs::create_dir_all(&directory).unwrap();
     for name in ["probe", "gossfile"] {
@@ -84,7 +89,7 @@ fn report(rig: &Rig, task: &Value) -> String {
 }
 
 /// From here on the console has this text.
-fn console(emulator: &Emulator, text: &str) {
+pub fn console(emulator: &Emulator, text: &str) {
     let output = BASE64_STANDARD.encode(text);
     let body = format!(
         "<GetConsoleOutputResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>0</requestId>\
@@ -103,11 +108,6 @@ fn instances(emulator: &Emulator) -> Vec<Value> {
 
 fn states(emulator: &Emulator) -> Vec<String> {
     instances(emulator).iter().map(|it| it["State"]["Name"].as_str().unwrap().to_owned()).collect()
-}
-
-fn tag<'a>(it: &'a Value, name: &str) -> Option<&'a str> {
-    let tags = it["Tags"].as_array()?;
-    tags.iter().find(|tag| tag["Key"] == name).and_then(|tag| tag["Value"].as_str())
 }
 
 fn test(rig: &Rig, arguments: &[&str]) -> Child {

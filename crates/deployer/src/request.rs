@@ -8,7 +8,7 @@ use cli::BadInput;
 use jiff::Timestamp;
 use manifest::component::{Fleet, Service};
 use manifest::{Deployment, Identity, IdentityKind, Image, Manifest, Stamp, Verdict};
-use provider::{GroupSpec, ManifestPlace, ServiceSpec, origin};
+use provider::{GroupSpec, Images, ManifestPlace, ServiceSpec, origin};
 
 use crate::journal::Rollout;
 use crate::{names, preflight};
@@ -24,7 +24,7 @@ pub struct Request {
     pub service: ServiceSpec,
     /// Size and strategy.
     pub fleet: Fleet,
-    /// The image.
+    /// The image, as the provider knows it.
     pub image: Image,
     /// What the manifest says of its test.
     pub verdict: Option<Verdict>,
@@ -37,11 +37,11 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads what is to be deployed. An error if the manifest has no image that could be.
-    pub async fn read(path: &Path, environment: &str) -> Result<Self> {
+    /// Reads what is to be deployed to the provider. An error if the manifest has no image that could be.
+    pub async fn read(provider: &impl Images, path: &Path, environment: &str) -> Result<Self> {
         let manifest = ManifestPlace::of(path).await?.read().await?;
         let origin = origin::tags("deployer", Some(&manifest));
-        let image = preflight::image_of(&manifest).map_err(|error| error.in_file(path))?.clone();
+        let image = preflight::image_of(provider, &manifest).map_err(|error| error.in_file(path))?;
         let component = manifest.component;
         let Service { image: recipe, deploy, .. } = component.service().map_err(BadInput::from)?;
         let fleet = deploy.fleet_in(environment).map_err(|fault| {

@@ -30,9 +30,9 @@ pub struct Args {
 }
 
 impl Args {
-    /// What is to be deployed.
-    pub async fn request(&self) -> Result<Request> {
-        Request::read(&self.manifest.manifest, &self.environment).await
+    /// What is to be deployed to the provider.
+    pub async fn request(&self, provider: &impl Images) -> Result<Request> {
+        Request::read(provider, &self.manifest.manifest, &self.environment).await
     }
 
     /// Whether it is to be done again where it is done already.
@@ -65,8 +65,8 @@ pub struct Serving {
 
 /// Reads the request, and deploys.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
-    let (request, force) = (args.request().await?, args.force());
     provider::dispatch!(provider::open(provider).await?, provider => {
+        let (request, force) = (args.request(&provider).await?, args.force());
         let deploy = async |site: &Site<'_, _>| match deploy(site, &provider, &request, force).await? {
             Outcome::Serves(serving) => tell(&request, &serving).await,
             Outcome::Refused => Ok(ExitCode::Verdict),
