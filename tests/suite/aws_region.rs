@@ -83,33 +83,9 @@ impl Region {
         let mut rig = Rig::new();
         let emulator = Emulator::start(rig.path(), None);
         rig.on_aws(&emulator);
-<<<<<<< HEAD
-        let prepared = emulator.python(PREPARE, &[]);
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let images = [0, 1].map(|number| text(&prepared["images"][number]));
-        let region = Self { rig, emulator, images };
-        let mut fleet = FleetSettings {
-            step_millis: Some(10),
-            healthy_checks: Some(1),
-            healthy_seconds: Some(2),
-            aws: Some(AwsFleet {
-                vpc: Some(text(&prepared["vpc"])),
-                hosted_zone: Some("example.com".to_owned()),
-                max_size: Some(4),
-                instances: Placement {
-                    instance_type: Some("t3.small".to_owned()),
-                    subnets: [0, 1].map(|number| text(&prepared["subnets"][number])).into(),
-                    ..Placement::default()
-                },
-                ..AwsFleet::default()
-            }),
-            ..FleetSettings::default()
-        };
-=======
         let images = emulator.python(IMAGES, &[]);
         let images = [0, 1].map(|number| images[number].as_str().unwrap().to_owned());
         let mut fleet = fleet(&emulator);
->>>>>>> aws
         change(&mut fleet);
         let region = Self { rig, emulator, images };
         for image in 0..2 {

@@ -10,7 +10,7 @@ use manifest::component::{Fleet, Service};
 use manifest::{Deployment, Identity, IdentityKind, Image, Manifest, Stamp, Verdict};
 use provider::{GroupSpec, Images, ManifestPlace, ServiceSpec, origin};
 
-use crate::journal::Rollout;
+use crate::journal::{Excerpt, Rollout};
 use crate::{names, preflight};
 
 /// A deployment that was asked for.
@@ -89,7 +89,13 @@ impl Request {
     }
 
     /// Adds the deployment to the manifest, unless it stands there already.
-    pub async fn note_deployment(&self, group: &str, previous: Option<&str>, url: &str) -> Result<()> {
+    pub async fn note_deployment(
+        &self,
+        group: &str,
+        previous: Option<&str>,
+        url: &str,
+        journal: &Excerpt,
+    ) -> Result<()> {
         let identity = |name: &str| Identity::new(group_kind(self.image.identity.kind), name);
         let consumed = &self.image.identity;
         let place = ManifestPlace::of(&self.manifest).await?;
@@ -105,6 +111,7 @@ impl Request {
             version: self.component.1.clone(),
             url: url.to_owned(),
             dns: self.service.dns.clone(),
+            journal: journal.clone(),
         };
         let change = |manifest: &mut Manifest| {
             manifest.deployments.insert(self.environment.clone(), deployment.clone());
