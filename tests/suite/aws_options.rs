@@ -109,7 +109,7 @@ fn the_image_has_what_the_template_says() {
     assert_eq!((&copied["Encrypted"], &copied["KmsKeyId"]), (&json!("true"), &json!("alias/there")));
 
     let manifest: Value =
-        serde_json::from_slice(&std::fs::read(rig.path().join("packer-manifest.json")).unwrap()).unwrap();
+        serde_json::from_slice(&fs::read(rig.path().join("packer-manifest.json")).unwrap()).unwrap();
     let id = manifest["builds"][0]["artifact_id"].as_str().unwrap();
     let copy = id.split_once(",eu-west-1:ami-").map(|(image, _)| image);
     assert_eq!(copy, Some(format!("us-east-1:{}", built.stdout.trim()).as_str()));
