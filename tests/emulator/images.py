@@ -15,6 +15,7 @@ FIELDS = {
     "RootDeviceName": "root_device_name",
     "BootMode": "boot_mode",
     "KernelId": "kernel_id",
+    "RamdiskId": "ramdisk_id",
 }
 
 

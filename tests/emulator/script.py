@@ -3,12 +3,12 @@
 A rule is a JSON object:
 
 * "call": a pattern (fnmatch) of calls by name, see `name_of`;
-* "only": "changes": reads (Describe, Get, List) are no such calls;
+* "only": "changes", or "reads" (Describe, Get, List, HEAD): the others are no such calls;
 * "with": parameters that they must have, with a pattern for each, such as {"VolumeId.1": "*"};
 * "after": how many such calls it lets pass first;
 * "times": for how many calls it holds, 1 if not given;
-* "each": it holds for the first attempt of every such call, whatever "times" says, and for no further one; if it is
-  "name", for the first call of every name;
+* "each": it holds once for every such call, whatever "times" says, which is its first attempt unless another rule has
+  decided over that; if it is "name", once for every name;
 * "do": one of
   * "throttle": refused, not carried out;
   * "refuse": the same, with "status", "code" and "message";
@@ -88,7 +88,6 @@ class Script:
     def __init__(self):
         self.rules = collections.deque()
         self.calls = []
-        self.attempted = set()
         self.lock = threading.Lock()
 
     def add(self, rule):
@@ -102,28 +101,26 @@ class Script:
         """
         with self.lock:
             self.calls.append({"call": name, "parameters": call})
-            is_first = invocation not in self.attempted
-            self.attempted.add(invocation)
             for rule in self.rules:
-                if self.holds(rule, name, call, is_first):
+                if self.holds(rule, name, call, invocation):
                     self.calls[-1]["rule"] = rule["do"]
                     rule = {**THROTTLED, **rule} if rule["do"] == "throttle" else rule
                     return {**rule, "entry": self.calls[-1]}
         return None
 
-    def holds(self, rule, name, call, is_first):
+    def holds(self, rule, name, call, invocation):
         """Whether the rule decides over this call; counts it."""
-        fits = fnmatch.fnmatchcase(name, rule["call"]) and (rule.get("only") != "changes" or is_change(name))
+        fits = fnmatch.fnmatchcase(name, rule["call"])
+        fits = fits and rule.get("only") in (None, "changes" if is_change(name) else "reads")
         patterns = rule.get("with", {}).items()
         fits = fits and all(key in call and fnmatch.fnmatchcase(call[key], pattern) for key, pattern in patterns)
         if fits and rule.get("after", 0) > 0:
             rule["after"] -= 1
             return False
-        if rule.get("each") == "name":
-            seen = rule.setdefault("seen", set())
-            is_first = name not in seen
-            seen.update([name] if fits else [])
         if "each" in rule:
+            one, seen = name if rule["each"] == "name" else invocation, rule.setdefault("seen", set())
+            is_first = one not in seen
+            seen.update([one] if fits else [])
             return fits and is_first
         if not fits or rule["times"] <= 0:
             return False

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::aws_images::tag;
+use crate::aws_account::tag;
 use crate::emulator::Emulator;
 use crate::rig::{Ended, Rig, base, succeeded, wait_for};
 

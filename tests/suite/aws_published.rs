@@ -5,10 +5,11 @@ use std::fs;
 use manifest::IdentityKind;
 use serde_json::json;
 
-use crate::aws_images::tag;
+use crate::aws_account::tag;
+use crate::aws_instance::{console, report, task};
 use crate::aws_publish::Setting;
 use crate::aws_region::fleet;
-use crate::aws_tester::{build_artifact, console, report, task};
+use crate::aws_tester::build_artifact;
 use crate::emulator::Emulator;
 use crate::rig::{Ended, Rig, succeeded};
 
@@ -60,7 +61,7 @@ fn what_was_published_is_tested_and_deployed_there() {
     let snapshot = described()["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"].as_str().unwrap().to_owned();
     fs::hard_link(rig.state().join("images").join(local).join("disk.raw"), emulator.disks.join(snapshot)).unwrap();
     let tester = rig.spawn("tester", &["run", "--provider", "aws"]);
-    console(&emulator, &report(&rig, &task(&emulator)));
+    console(&emulator, &report(&rig, &task(&emulator, 0)));
     let tested = succeeded(Ended::of(tester.wait_with_output().unwrap()));
     assert_eq!(tested.stdout.trim(), format!("{ami} passed"));
     let verdict = &rig.manifest().tests["small"];

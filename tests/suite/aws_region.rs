@@ -66,6 +66,11 @@ print(json.dumps({
 }))
 "#;
 
+/// What there is of all services.
+pub fn look(emulator: &Emulator) -> Value {
+    emulator.python(LOOK, &[])
+}
+
 /// The deployer, and an emulated region with two images.
 pub struct Region {
     pub emulator: Emulator,
@@ -99,6 +104,14 @@ impl Region {
         self.rig.path().join(format!("{image}.json")).display().to_string()
     }
 
+    /// Has the component's `[deploy.fleet.aws]` say something else for this image.
+    pub fn change_settings(&self, image: usize, change: impl Fn(&mut Value)) {
+        let path = self.manifest(image);
+        let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut manifest["component"]["deploy"]["fleet"]["aws"]);
+        fs::write(path, manifest.to_string()).unwrap();
+    }
+
     pub fn ask(&self, command: &str, image: usize) -> Ended {
         self.rig.ask("deployer", &[command, "--manifest", &self.manifest(image)])
     }
@@ -125,7 +138,7 @@ impl Region {
     }
 
     pub fn look(&self) -> Value {
-        self.emulator.python(LOOK, &[])
+        look(&self.emulator)
     }
 
     /// Fails unless what there is belongs together: one group has all of the traffic, no group's part is without the
@@ -197,10 +210,7 @@ impl Region {
 
     /// Names of the calls that changed something since `before` calls had been made.
     pub fn changes_since(&self, before: usize) -> Vec<String> {
-        let calls = self.emulator.calls().split_off(before);
-        let names = calls.into_iter().map(|call| call["call"].as_str().unwrap().to_owned());
-        let reads = ["Describe", "Get", "List", "GET"];
-        names.filter(|name| !reads.iter().any(|read| name.split(':').nth(1).unwrap().starts_with(read))).collect()
+        self.emulator.changes_since(before)
     }
 }
 

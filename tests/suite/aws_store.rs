@@ -25,19 +25,9 @@ fn rig_with_bucket() -> (Rig, Emulator) {
     (rig, emulator)
 }
 
-/// A component of the bucket's own, for builds of one component wait for each other.
-fn small_component(rig: &Rig) -> Component {
-    let component = rig.small_component();
-    let text = fs::read_to_string(component.path().join("component.toml")).unwrap();
-    let name = format!("small-{}", &rig.fleet_key()["kiln-".len()..]);
-    component.write("component.toml", &text.replacen("\"small\"", &format!("{name:?}"), 1));
-    component.commit_change("a name of its own");
-    component
-}
-
 /// A component whose artifact is too large for one request: 40 MiB that cannot be packed.
 fn large_component(rig: &Rig) -> Component {
-    let component = small_component(rig);
+    let component = rig.own_small_component();
     let text = fs::read_to_string(component.path().join("component.toml")).unwrap();
     let build = "head -c 41943040 /dev/zero | openssl enc -aes-128-ctr -nosalt -pbkdf2 -k x > files/noise";
     component.write("component.toml", &text.replace(r#"["true"]"#, &format!("[{build:?}]")));
@@ -74,7 +64,7 @@ fn checksum(emulator: &Emulator, digest: &str) -> Value {
 #[test]
 fn an_artifact_is_built_into_a_bucket_and_baked_from_it() {
     let (rig, emulator) = rig_with_bucket();
-    let component = small_component(&rig);
+    let component = rig.own_small_component();
     let built = build(&rig, &component);
     assert_eq!(built.code, Some(0), "{}", built.stderr);
     let manifest = rig.manifest();
@@ -101,19 +91,17 @@ fn an_artifact_is_built_into_a_bucket_and_baked_from_it() {
 fn a_large_artifact_goes_in_parts_and_comes_back_whole() {
     let (rig, emulator) = rig_with_bucket();
     let component = large_component(&rig);
-    // Each kind of call is refused once for its rate, and its answer is lost once.
-    for call in ["s3:HEAD *", "s3:POST *uploads", "s3:PUT *uploadId", "s3:POST *uploadId"] {
-        emulator.script(&json!({"call": call, "do": "throttle", "status": 503, "code": "SlowDown"}));
-        emulator.script(&json!({"call": call, "do": "lose"}));
-    }
+    emulator.trouble_each("s3:*");
     let built = build(&rig, &component);
     assert_eq!(built.code, Some(0), "{}", built.stderr);
+    emulator.forget_script();
     let artifact = rig.manifest().artifact.unwrap();
     assert!(artifact.size > 40 << 20);
     assert_eq!(versions(&emulator).len(), 2, "source archive and artifact");
     let kept = checksum(&emulator, &artifact.identity.value);
     assert!(kept["ETag"].as_str().unwrap().ends_with("-3\""), "{kept}");
 
+    emulator.trouble_each("s3:*");
     rig.run("imager", &["build", "--provider", "local"]);
     let cached = rig.state().join("cache/objects").join(key(&artifact.identity.value).strip_prefix("line/").unwrap());
     let content = fs::read(cached).unwrap();
@@ -128,6 +116,7 @@ fn an_upload_that_fails_or_is_interrupted_leaves_no_parts() {
     let (rig, emulator) = rig_with_bucket();
     let component = large_component(&rig);
     emulator.script(&json!({"call": "s3:PUT *uploadId", "do": "refuse", "status": 403, "code": "AccessDenied"}));
+    emulator.trouble_each("s3:DELETE *uploadId");
     let refused = build(&rig, &component);
     assert_eq!(refused.code, Some(3), "{}", refused.stderr);
     assert!(refused.stderr.contains("uploading part ") && refused.stderr.contains("allow the action s3:PutObject"));
@@ -157,7 +146,7 @@ fn parts_sent(emulator: &Emulator) -> usize {
 #[test]
 fn two_builders_of_the_same_content_agree() {
     let (rig, emulator) = rig_with_bucket();
-    let component = small_component(&rig);
+    let component = rig.own_small_component();
     assert_eq!(build(&rig, &component).code, Some(0));
     let first = versions(&emulator);
     // The other builder has looked before this one had put anything.
@@ -185,7 +174,7 @@ fn two_builders_of_the_same_content_agree() {
 #[test]
 fn damaged_content_is_not_baked() {
     let (rig, emulator) = rig_with_bucket();
-    assert_eq!(build(&rig, &small_component(&rig)).code, Some(0));
+    assert_eq!(build(&rig, &rig.own_small_component()).code, Some(0));
     let artifact = rig.manifest().artifact.unwrap().identity.value;
     let other = json!({"Bucket": "artifacts", "Key": key(&artifact), "Body": "something else"});
     emulator.ask("s3", "put_object", &other);
@@ -198,7 +187,7 @@ fn damaged_content_is_not_baked() {
 #[test]
 fn what_is_wrong_with_a_store_is_said() {
     let (rig, emulator) = rig_with_bucket();
-    let component = small_component(&rig);
+    let component = rig.own_small_component();
     let source = component.repository.display().to_string();
     let build_in = |store: &str| rig.ask("artifact", &["build", "--store", store, "--source", &source]);
 
@@ -235,13 +224,8 @@ fn what_is_wrong_with_a_store_is_said() {
 
 const MANIFEST: &str = "s3://artifacts/manifest.json";
 
-/// A link to the manifest, for others than our programs. moto looks only whether a link is signed.
-fn manifest_link(emulator: &Emulator) -> String {
-    format!("{}/artifacts/manifest.json?X-Amz-Signature=any", emulator.endpoint)
-}
-
 fn manifest_text(emulator: &Emulator) -> String {
-    cli::Command::new("curl").args(["--silent", "--fail", &manifest_link(emulator)]).run().unwrap().text()
+    String::from_utf8(emulator.object("artifacts", "manifest.json")).unwrap()
 }
 
 /// Starts a build whose write of the manifest is held up, changes the manifest meanwhile, and lets the build end.
@@ -261,24 +245,25 @@ fn build_meanwhile(rig: &Rig, emulator: &Emulator, component: &Component, change
     fs::write(&file, serde_json::to_string(&manifest).unwrap()).unwrap();
     // By the link, which the rule does not hold up.
     let put = cli::Command::new("curl").args(["--silent", "--fail", "--upload-file"]).arg(&file);
-    put.arg(manifest_link(emulator)).run().unwrap();
+    put.arg(emulator.link("artifacts", "manifest.json")).run().unwrap();
     Ended::of(build.wait_with_output().unwrap())
 }
 
 #[test]
 fn a_manifest_in_a_bucket_has_one_writer_at_a_time() {
     let (rig, emulator) = rig_with_bucket();
-    let component = small_component(&rig);
+    let component = rig.own_small_component();
     let source = component.repository.display().to_string();
     let missing = rig.ask("imager", &["build", "--provider", "local", "--manifest", MANIFEST]);
     assert_eq!(missing.code, Some(2), "{}", missing.stderr);
     assert!(missing.stderr.contains(&format!("no manifest at {MANIFEST}")), "{}", missing.stderr);
 
-    // The answer to the write is lost, and the write is not taken for somebody else's.
-    emulator.script(&json!({"call": "s3:PUT /artifacts/manifest.json", "do": "lose"}));
+    // The answers to writes are lost, and the writes are not taken for somebody else's.
+    emulator.trouble_each("s3:* /artifacts/manifest.json");
     let build = ["build", "--provider", "local", "--store", STORE, "--manifest", MANIFEST, "--source", &source];
     rig.run("artifact", &build);
     rig.run("imager", &["build", "--provider", "local", "--manifest", MANIFEST]);
+    emulator.forget_script();
     let manifest: Manifest = serde_json::from_str(&manifest_text(&emulator)).unwrap();
     assert!(manifest.artifact.is_some() && manifest.images.contains_key("small"));
     assert!(!rig.manifest_path().exists());

@@ -1,17 +1,13 @@
 //! The tester on AWS: what it launches, how the verdict comes out, and that nothing stays.
-//!
-//! The emulator boots nothing. What an instance would do is done here: the probe and the gossfile are fetched from where
-//! its user data says, the probe runs on this machine, and its report is what the console is said to hold.
 
 use std::fs;
 use std::process::Child;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use manifest::CheckOutcome;
 use serde_json::{Value, json};
 
-use crate::aws_images::tag;
+use crate::aws_account::{described, tag, with_source};
+use crate::aws_instance::{console, instances, launches, report, states, task};
 use crate::emulator::Emulator;
 use crate::rig::{Ended, Rig, wait_for};
 
@@ -19,11 +15,7 @@ const STORE: &str = "s3://artifacts/line";
 
 /// A machine on AWS with an untested image of a component whose instances are put as `placement` says.
 fn image(placement: &str) -> (Rig, Emulator) {
-    let mut rig = Rig::new();
-    let found: Value = serde_json::from_str(&rig.run("imager", &["inspect", "bookworm"]).stdout).unwrap();
-    let disk = rig.state().join("images").join(found["id"].as_str().unwrap()).join("disk.raw");
-    let emulator = Emulator::start(rig.path(), Some(&disk));
-    rig.on_aws(&emulator);
+    let (rig, emulator) = with_source(Rig::new());
     emulator.ask("iam", "create_instance_profile", &json!({"InstanceProfileName": "tested"}));
     build_artifact(&rig, &emulator, placement, |template| template.replace("bookworm", &emulator.source_ami));
     rig.run("imager", &["build"]);
@@ -33,10 +25,8 @@ fn image(placement: &str) -> (Rig, Emulator) {
 /// Builds the artifact of a component that can be tested on AWS, with its instances where `placement` says.
 pub fn build_artifact(rig: &Rig, emulator: &Emulator, placement: &str, template: impl FnOnce(String) -> String) {
     emulator.ask("s3", "create_bucket", &json!({"Bucket": "artifacts"}));
-    let component = rig.small_component();
+    let component = rig.own_small_component();
     let text = fs::read_to_string(component.path().join("component.toml")).unwrap();
-    let name = format!("small-{}", &rig.fleet_key()["kiln-".len()..]);
-    let text = text.replacen("small", &name, 1);
     let subnets = emulator.ask("ec2", "describe_subnets", &json!({}))["Subnets"].clone();
     let subnet = |number: usize| subnets[number]["SubnetId"].as_str().unwrap();
     let placement = placement.replace("FIRST", subnet(0)).replace("SECOND", subnet(1));
@@ -48,66 +38,6 @@ pub fn build_artifact(rig: &Rig, emulator: &Emulator, placement: &str, template:
     component.commit_change("for AWS");
     let source = component.repository.display().to_string();
     rig.run("artifact", &["build", "--store", STORE, "--source", &source]);
-}
-
-/// Waits until an instance has been launched, and returns its user data: what the script is to do.
-pub fn task(emulator: &Emulator) -> Value {
-    let launch = wait_for("an instance", || launches(emulator).pop());
-    let script = BASE64_STANDARD.decode(launch["UserData"].as_str().unwrap()).unwrap();
-    let script = String::from_utf8(script).unwrap();
-    let task = script.strip_prefix("#!/usr/bin/python3\nTASK = ").unwrap();
-    serde_json::Deserializer::from_str(task).into_iter().next().unwrap().unwrap()
-}
-
-/// Parameters of the calls that launched instances, so far.
-fn launches(emulator: &Emulator) -> Vec<Value> {
-    let calls = emulator.calls().into_iter().filter(|call| call["call"] == "ec2:RunInstances");
-    calls.map(|call| call["parameters"].clone()).collect()
-}
-
-/// Does what an instance would do with the task, and returns what it writes.
-pub fn report(rig: &Rig, task: &Value) -> String {
-    let directory = rig.path().join("instance");
-    fs::create_dir_all(&directory).unwrap();
-    for name in ["probe", "gossfile"] {
-        let file = directory.join(name).display().to_string();
-        // Without credentials: the link is all that the instance has.
-        let fetch = ["--silent", "--fail", "--output", &file, task[name]["url"].as_str().unwrap()];
-        cli::Command::new("curl").args(fetch).run().unwrap();
-        let digest = cli::Command::new("sha256sum").arg(&file).run().unwrap().text();
-        assert!(digest.starts_with(task[name]["sha256"].as_str().unwrap()));
-    }
-    // Whether this machine runs systemd does not matter.
-    let systemctl = directory.join("systemctl");
-    fs::write(&systemctl, "#!/bin/sh\necho running\n").unwrap();
-    cli::Command::new("chmod").args(["755"]).arg(&systemctl).arg(directory.join("probe")).run().unwrap();
-    let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
-    let arguments: Vec<_> = task["arguments"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
-    let nonce = arguments[arguments.iter().position(|it| *it == "--nonce").unwrap() + 1];
-    let probe = cli::Command::new(directory.join("probe")).args(["run", "--wait-system", "5", "--nonce", nonce]);
-    probe.arg("--gossfile").arg(directory.join("gossfile")).env("PATH", path).run().unwrap().text()
-}
-
-/// From here on the console has this text.
-pub fn console(emulator: &Emulator, text: &str) {
-    let output = BASE64_STANDARD.encode(text);
-    let body = format!(
-        "<GetConsoleOutputResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>0</requestId>\
-         <instanceId>i</instanceId><output>{output}</output></GetConsoleOutputResponse>"
-    );
-    emulator.script(&json!({"call": "ec2:GetConsoleOutput", "do": "answer", "body": body, "times": 1000}));
-}
-
-/// The instances that a tester has launched.
-fn instances(emulator: &Emulator) -> Vec<Value> {
-    let tester = json!({"Filters": [{"Name": "tag:kiln:stage", "Values": ["tester"]}]});
-    let found = emulator.ask("ec2", "describe_instances", &tester);
-    let reservations = found["Reservations"].as_array().unwrap().iter();
-    reservations.flat_map(|it| it["Instances"].as_array().unwrap().clone()).collect()
-}
-
-fn states(emulator: &Emulator) -> Vec<String> {
-    instances(emulator).iter().map(|it| it["State"]["Name"].as_str().unwrap().to_owned()).collect()
 }
 
 fn test(rig: &Rig, arguments: &[&str]) -> Child {
@@ -123,19 +53,17 @@ fn an_image_is_tested_by_an_instance_that_is_gone_afterwards() {
     let (rig, emulator) =
         image("instance_type = \"t3.micro\"\nsubnets = [\"FIRST\", \"SECOND\"]\ninstance_profile = \"tested\"");
     emulator.script(&json!({"call": "ec2:RunInstances", "do": "refuse", "code": "InsufficientInstanceCapacity"}));
-    // Every call on the way is refused once for its rate, and its answer lost once.
-    for call in ["DescribeImages", "RunInstances", "DescribeInstances", "GetConsoleOutput", "TerminateInstances"] {
-        let call = format!("ec2:{call}");
-        emulator.script(&json!({"call": call, "do": "throttle", "status": 503, "code": "RequestLimitExceeded"}));
-        emulator.script(&json!({"call": call, "do": "lose"}));
+    for service in ["ec2:*", "s3:*"] {
+        emulator.trouble_each(service);
     }
     // Only instances of Nitro's kind have a console of now.
     emulator.script(&json!({"call": "ec2:GetConsoleOutput", "do": "refuse", "code": "UnsupportedOperation"}));
     let tester = test(&rig, &[]);
-    let written = report(&rig, &task(&emulator));
+    let written = report(&rig, &task(&emulator, 0));
     console(&emulator, &format!("[    0.000000] Linux version 6.1\n{written}debian login: "));
     let ended = ended(tester);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    emulator.forget_script();
 
     let manifest = rig.manifest();
     let verdict = &manifest.tests["small"];
@@ -217,12 +145,34 @@ fn no_instance_stays_whatever_happens() {
     emulator.ask("ec2", "terminate_instances", &json!({"InstanceIds": [instance["InstanceId"]]}));
     said(&ended(tester), 3, &["ended before it had been checked", "no word of cloud-init"]);
 
-    // Ctrl-C.
-    let tester = test(&rig, &[]);
-    wait_for("an instance", running);
-    cli::Command::new("kill").args(["-INT", &tester.id().to_string()]).run().unwrap();
-    said(&ended(tester), 130, &["interrupted"]);
-    assert_eq!(states(&emulator), ["terminated", "terminated"]);
+    // Ctrl-C, or a service manager's end.
+    let interrupt = |signal: &str, tester: Child| {
+        cli::Command::new("kill").args([signal, &tester.id().to_string()]).run().unwrap();
+        said(&ended(tester), 130, &["interrupted"]);
+    };
+    for signal in ["-INT", "-TERM"] {
+        let tester = test(&rig, &[]);
+        wait_for("an instance", running);
+        interrupt(signal, tester);
+    }
+    assert_eq!(states(&emulator), ["terminated"; 3]);
+
+    // The same while the volume is being attached on which the disk is audited.
+    let volumes = described(&emulator, "Volumes");
+    for signal in ["-INT", "-TERM"] {
+        let before = emulator.calls().len();
+        emulator.script(&json!({
+            "call": "ec2:DescribeVolumes", "times": 1000, "do": "replace", "old": "<status>attached</status>",
+            "new": "<status>attaching</status>"
+        }));
+        let tester = test(&rig, &[]);
+        let attached = |call: &Value| call["call"] == "ec2:AttachVolume";
+        wait_for("a volume", || emulator.calls()[before..].iter().any(attached).then_some(()));
+        interrupt(signal, tester);
+        emulator.forget_script();
+        assert_eq!(described(&emulator, "Volumes"), volumes);
+    }
+    assert_eq!(states(&emulator).len(), 3);
 
     // kill -9: what is left is ended when its time is over, and nothing else is.
     let mut tester = test(&rig, &[]);
@@ -236,7 +186,7 @@ fn no_instance_stays_whatever_happens() {
     emulator.ask("ec2", "create_tags", &json!({"Resources": [left, foreign], "Tags": past}));
     let collected = rig.run("tester", &["gc"]);
     assert_eq!(collected.stdout.trim(), left.as_str().unwrap());
-    assert_eq!(states(&emulator), ["terminated"; 3]);
+    assert_eq!(states(&emulator), ["terminated"; 4]);
     let foreign = emulator.ask("ec2", "describe_instances", &json!({"InstanceIds": [foreign]}));
     assert_eq!(foreign["Reservations"][0]["Instances"][0]["State"]["Name"], "running");
 }
@@ -244,6 +194,7 @@ fn no_instance_stays_whatever_happens() {
 #[test]
 fn a_report_comes_by_systems_manager_and_a_disk_out_of_reach_is_said_to_be() {
     let (rig, emulator) = image("instance_profile = \"tested\"");
+    emulator.trouble_each("ssm:*");
     // Its agent has not reported yet, then the file is not there yet.
     emulator.script(&json!({"call": "ssm:SendCommand", "do": "refuse", "code": "InvalidInstanceId"}));
     let answer = |status: &str, text: &str| {
@@ -259,7 +210,7 @@ fn a_report_comes_by_systems_manager_and_a_disk_out_of_reach_is_said_to_be() {
     let tester =
         tester.configure(|it| _ = it.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()));
     let tester = tester.spawn().unwrap();
-    let task = task(&emulator);
+    let task = task(&emulator, 0);
     assert_eq!(task["report"], "/var/lib/kiln-probe/report");
     answer("Success", &report(&rig, &task));
     let ended = ended(tester);

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Asks moto with boto3: service, method, parameters.
 const ASK: &str = "
@@ -62,6 +62,13 @@ impl Emulator {
         self.post("/_script", &rule.to_string());
     }
 
+    /// From here on every such call is refused once for its rate, and then its answer is lost once.
+    pub fn trouble_each(&self, call: &str) {
+        // S3 has no body for HEAD that could say it.
+        self.script(&json!({"call": call, "each": true, "do": "throttle", "status": 503}));
+        self.script(&json!({"call": call, "each": true, "do": "lose"}));
+    }
+
     /// Nothing happens to calls to come any more.
     pub fn forget_script(&self) {
         self.post("/_forget", "");
@@ -71,6 +78,25 @@ impl Emulator {
     /// its `x-amz-` headers and its JSON.
     pub fn calls(&self) -> Vec<Value> {
         serde_json::from_str(&self.post("/_calls", "")).unwrap()
+    }
+
+    /// Names of the calls that changed something since `before` calls had been made.
+    pub fn changes_since(&self, before: usize) -> Vec<String> {
+        let calls = self.calls().split_off(before);
+        let names = calls.into_iter().map(|call| call["call"].as_str().unwrap().to_owned());
+        let reads = ["Describe", "Get", "List", "GET", "HEAD"];
+        names.filter(|name| !reads.iter().any(|read| name.split(':').nth(1).unwrap().starts_with(read))).collect()
+    }
+
+    /// A link to an object in S3, for others than our programs. moto looks only whether a link is signed.
+    pub fn link(&self, bucket: &str, key: &str) -> String {
+        format!("{}/{bucket}/{key}?X-Amz-Signature=any", self.endpoint)
+    }
+
+    /// The content of an object in S3.
+    pub fn object(&self, bucket: &str, key: &str) -> Vec<u8> {
+        let fetch = cli::Command::new("curl").args(["--silent", "--fail", &self.link(bucket, key)]);
+        fetch.run().unwrap().stdout
     }
 
     /// Asks with a client that is not ours (boto3), as in `ask("ec2", "describe_images", &json!({"Owners": ["self"]}))`.

@@ -5,13 +5,18 @@
 
 mod accelerated;
 mod ansible_image;
+mod aws_account;
 mod aws_deployer;
+mod aws_image_trouble;
 mod aws_images;
+mod aws_instance;
 mod aws_options;
+mod aws_pipeline;
 mod aws_publish;
 mod aws_published;
 mod aws_records;
 mod aws_region;
+mod aws_settings;
 mod aws_store;
 mod aws_tester;
 mod bad_templates;

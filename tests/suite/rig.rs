@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::emulator::Emulator;
 
 /// How long anything that is waited for may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a test works with. Dropping it checks that nothing is left on the machine.
 pub struct Rig {
@@ -129,6 +129,15 @@ impl Rig {
         component.write("goss.yaml", "file:\n  /opt/small/greeting:\n    exists: true\n");
         component.write("files/greeting", "hello\n");
         component.commit("small");
+        component
+    }
+
+    /// The same under a name of this rig's own: builds of one component wait for each other.
+    pub fn own_small_component(&self) -> Component {
+        let component = self.small_component();
+        let name = format!("small-{}", &self.fleet_key()["kiln-".len()..]);
+        component.write("component.toml", &SMALL_COMPONENT.replacen("\"small\"", &format!("{name:?}"), 1));
+        component.commit_change("a name of its own");
         component
     }
 
@@ -311,6 +320,12 @@ pub fn processes_with(text: &str) -> Vec<String> {
     found
 }
 
+/// Loop devices of files whose path holds `text`.
+pub fn loop_devices(text: &str) -> Vec<String> {
+    let loops = cli::Command::new("losetup").args(["--list", "--noheadings", "--output", "NAME,BACK-FILE"]).run();
+    loops.unwrap().text().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+}
+
 /// Network namespaces of a fleet.
 pub fn namespaces_of(fleet: &str) -> Vec<String> {
     let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
@@ -322,8 +337,7 @@ pub fn namespaces_of(fleet: &str) -> Vec<String> {
 fn left_over(text: &str) -> Vec<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mut found: Vec<_> = mounts.lines().filter(|line| line.contains(text)).map(str::to_owned).collect();
-    let loops = cli::Command::new("losetup").args(["--list", "--noheadings", "--output", "NAME,BACK-FILE"]).run();
-    found.extend(loops.unwrap().text().lines().filter(|line| line.contains(text)).map(str::to_owned));
+    found.extend(loop_devices(text));
     found.extend(processes_with(text));
     found
 }

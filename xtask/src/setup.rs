@@ -1,6 +1,7 @@
 //! `cargo xtask setup`
 
 use anyhow::{Context, Result, bail};
+use cli::args::ProviderName;
 use cli::host::{self, Tool};
 use cli::{Command, ExitCode, narrate};
 
@@ -24,7 +25,7 @@ pub struct Args {
 
 /// Finds what is missing, and installs it.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let missing = host::missing_tools();
+    let missing = host::missing_tools(ProviderName::Local);
     if missing.is_empty() {
         narrate::unchanged("every program that the line needs is here");
         return Ok(ExitCode::Done);

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use cli::args::ProviderName;
 use cli::host::{self, Tool};
 use cli::interrupt::EndedByInterrupt;
 use cli::{Command, ExitCode, narrate};
@@ -37,7 +38,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let workspace = Workspace::find()?;
     sweep(&workspace.target)?;
-    let mut missing = host::missing_tools();
+    let mut missing = host::missing_tools(ProviderName::Local);
     missing.extend(TEST_TOOLS.into_iter().chain(setup::PROTOCOL_COMPILER).filter(|tool| !host::has(tool.program)));
     setup::install(&missing, narrate::detail, |command| run_to_success(command).context("installing packages"))?;
     for build in workspace.builds(Providers::All) {

@@ -76,7 +76,8 @@ pub fn edit(
     Ok((manifest, text + "\n"))
 }
 
-/// Changes the manifest at `path` under a lock on it, starting with `initial` where there is none.
+/// Changes the manifest at `path` under a lock on it, starting with `initial` where there is none. What says the same
+/// already is not written again.
 ///
 /// The new document replaces the old one in one rename, after it has reached the
 /// disk; a run that is killed leaves the old one.
@@ -103,6 +104,9 @@ pub fn update(
         Err(error) => return Err(io(error)),
     };
     let (manifest, text) = edit(path, before.as_deref(), initial, change)?;
+    if before.as_ref() == Some(&text) {
+        return Ok(manifest);
+    }
     let mut temporary = tempfile::NamedTempFile::new_in(directory).map_err(io)?;
     temporary.write_all(text.as_bytes()).map_err(io)?;
     // A temporary file is private; the manifest is for every stage, whoever runs it.

@@ -1,20 +1,26 @@
 //! The line: which program does what, with which arguments.
 
+use std::env;
 use std::path::Path;
 
 use clap::ValueEnum;
 use cli::Command;
+use cli::args::ProviderName;
 
 use super::Args;
 use super::component::Component;
 use crate::workspace::Workspace;
+
+/// What names this run in the tags of what it makes: ours, and Jenkins'. Where neither is set, its logs' directory does.
+const NAMES_OF_RUN: [&str; 2] = ["KILN_RUN", "BUILD_TAG"];
 
 /// A stage of the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Stage {
     /// The commit becomes an artifact.
     Artifact,
-    /// There is a base image to start from. It is made once, ahead of the first provisioning.
+    /// There is a base image to start from. It is made once, ahead of the first provisioning, and on this machine only:
+    /// on AWS there are images of others.
     #[value(skip)]
     Base,
     /// Source image and artifact become a provisioned volume.
@@ -42,8 +48,11 @@ pub struct Order<'a> {
 }
 
 impl Stage {
-    /// All stages in order.
-    pub const ALL: [Self; 6] = [Self::Artifact, Self::Base, Self::Provision, Self::Snapshot, Self::Test, Self::Deploy];
+    /// All stages of a provider's line, in order.
+    pub fn of(provider: ProviderName) -> impl Iterator<Item = Self> {
+        let all = [Self::Artifact, Self::Base, Self::Provision, Self::Snapshot, Self::Test, Self::Deploy];
+        all.into_iter().filter(move |stage| *stage != Self::Base || provider == ProviderName::Local)
+    }
 
     /// Its name on the command line and in reports.
     pub fn name(self) -> &'static str {
@@ -71,11 +80,14 @@ impl Order<'_> {
         let Self { args, workspace, component, manifest, logs } = self;
         let program = |name, subcommand| Command::new(workspace.program(name)).arg(subcommand);
         let with_manifest = |command: Command| command.arg("--manifest").arg(manifest);
+        let store = args.store.store.iter().flat_map(|store| ["--store", store]);
         let command = match stage {
+            // The other stages find the store in the manifest.
             Stage::Artifact => with_manifest(program("artifact", "build"))
                 .arg("--source")
                 .arg(&component.repository)
-                .args(["--subdir", &component.subdirectory, "--rev", &args.rev]),
+                .args(["--subdir", &component.subdirectory, "--rev", &args.rev])
+                .args(store),
             Stage::Base => program("imager", "base"),
             Stage::Provision => with_manifest(program("imager", "provision")),
             Stage::Snapshot => with_manifest(program("imager", "snapshot")),
@@ -85,9 +97,11 @@ impl Order<'_> {
                 .env("KILN_PROBE", workspace.probe()),
             Stage::Deploy => with_manifest(program("deployer", "deploy")).args(["--environment", &args.environment]),
         };
-        let provider = args.provider.provider.to_possible_value();
-        let provider = provider.as_ref().map_or("local", |value| value.get_name());
-        let command = command.args(["--provider", provider]).arg("--state-dir").arg(&args.provider.state_dir);
+        let command =
+            command.args(["--provider", &args.provider_name()]).arg("--state-dir").arg(&args.provider.state_dir);
+        let is_named = NAMES_OF_RUN.iter().any(|name| env::var_os(name).is_some());
+        let command =
+            if is_named { command } else { command.env(NAMES_OF_RUN[0], logs.file_name().unwrap_or_default()) };
         if args.provider.no_wait { command.arg("--no-wait") } else { command }
     }
 }
@@ -97,12 +111,18 @@ mod tests {
     use super::*;
 
     fn wanted(from: Option<Stage>, only: Option<Stage>) -> Vec<&'static str> {
-        Stage::ALL.into_iter().filter(|stage| stage.is_wanted(from, only)).map(Stage::name).collect()
+        Stage::of(ProviderName::Local).filter(|stage| stage.is_wanted(from, only)).map(Stage::name).collect()
     }
 
     #[test]
     fn all_stages_run_where_nothing_is_said() {
         assert_eq!(wanted(None, None), ["artifact", "base", "provision", "snapshot", "test", "deploy"]);
+    }
+
+    #[test]
+    fn no_base_image_is_made_for_aws() {
+        let stages: Vec<_> = Stage::of(ProviderName::Aws).map(Stage::name).collect();
+        assert_eq!(stages, ["artifact", "provision", "snapshot", "test", "deploy"]);
     }
 
     #[test]

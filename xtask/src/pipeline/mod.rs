@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use cli::args::{ProviderArgs, ProviderName};
+use clap::ValueEnum;
+use cli::args::{ProviderArgs, ProviderName, StoreArgs};
 use cli::{ExitCode, host, narrate};
 use jiff::Timestamp;
 
@@ -34,7 +35,8 @@ pub struct Args {
     #[arg(long, default_value = "HEAD")]
     rev: String,
 
-    /// The manifest that the stages pass on, a file or s3://BUCKET/KEY [default: target/pipeline/COMPONENT.json].
+    /// The manifest that the stages pass on, a file or s3://BUCKET/KEY [default: target/pipeline/COMPONENT.json, or
+    /// COMPONENT-PROVIDER.json where that is not local].
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
 
@@ -63,6 +65,9 @@ pub struct Args {
     with_aws: bool,
 
     #[command(flatten)]
+    store: StoreArgs,
+
+    #[command(flatten)]
     provider: ProviderArgs,
 }
 
@@ -72,6 +77,12 @@ impl Args {
         let aws = self.with_aws || self.provider.provider == ProviderName::Aws;
         if aws { Providers::All } else { Providers::Local }
     }
+
+    /// The provider's name on command lines.
+    fn provider_name(&self) -> String {
+        let value = self.provider.provider.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 /// Runs the line, and reports on it however it ends.
@@ -80,7 +91,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let default = workspace.root.join("examples/hello");
     let component = args.component.as_deref().unwrap_or(&default);
     let manifest = manifest_of(args, &workspace, component)?;
-    let mut report = Report::new(&manifest);
+    let mut report = Report::new(&manifest, Stage::of(args.provider.provider));
     let ended = advance(args, &workspace, component, &manifest, &mut report);
     report.show(args.json)?;
     ended
@@ -99,7 +110,7 @@ fn advance(
     let logs = logs_of_this_run(workspace)?;
     let order = line::Order { args, workspace, component: &component, manifest, logs: &logs };
     let mut code = report.stage("setup", || prepare(workspace, args, Log::new(&logs, "setup")?))?;
-    for stage in Stage::ALL.into_iter().filter(|stage| stage.is_wanted(args.from, args.only)) {
+    for stage in Stage::of(args.provider.provider).filter(|stage| stage.is_wanted(args.from, args.only)) {
         if code == ExitCode::Done {
             code = report.stage(stage.name(), || Log::new(&logs, stage.name())?.run(order.command(stage)))?;
         }
@@ -109,7 +120,7 @@ fn advance(
 
 /// Installs what is missing on the host and builds the programs of the line.
 fn prepare(workspace: &Workspace, args: &Args, mut log: Log) -> Result<Ended> {
-    let missing = host::missing_tools();
+    let missing = host::missing_tools(args.provider.provider);
     if args.no_install && !missing.is_empty() {
         setup::name(&missing, narrate::detail);
         let command = setup::install_command(&missing);
@@ -136,6 +147,10 @@ fn manifest_of(args: &Args, workspace: &Workspace, component: &Path) -> Result<P
     }
     let component = std::path::absolute(component)?;
     let mut name = component.file_name().unwrap_or("component".as_ref()).to_owned();
+    // What stands in one provider's manifest means nothing to another.
+    if args.provider.provider != ProviderName::Local {
+        name.push(format!("-{}", args.provider_name()));
+    }
     name.push(".json");
     Ok(workspace.target.join("pipeline").join(name))
 }

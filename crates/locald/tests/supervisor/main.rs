@@ -1,6 +1,6 @@
 //! The local provider with real instances: systemd in nspawn, HAProxy, dnsmasq.
 //!
-//! Needs root, and the packages of `cli::host::TOOLS`.
+//! Needs root, and the packages of `cli::host`.
 
 mod fixture;
 mod instances;

@@ -71,9 +71,9 @@ impl ManifestObject {
                 }
                 self.check_conflict(&refused, before.as_ref())?;
             }
-            let text = now.as_ref().map(|now| now.text.as_str());
-            let (after, text) = manifest::edit(&self.path(), text, initial, &mut change)?;
-            if self.put(&text, now.as_ref()).await? {
+            let stands = now.as_ref().map(|now| now.text.as_str());
+            let (after, text) = manifest::edit(&self.path(), stands, initial, &mut change)?;
+            if stands == Some(&text) || self.put(&text, now.as_ref()).await? {
                 return Ok(Some(after));
             }
             refused = Some(Refused { before, after, text });

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use cli::args::ProviderName;
 use cli::host::{self, Tool};
 use cli::{Child, Command, narrate};
 use serde::Deserialize;
@@ -30,7 +31,7 @@ pub struct Packer<'a> {
 impl<'a> Packer<'a> {
     /// Installs what is missing of Packer, moto and what imager needs.
     pub fn install(bench: &'a Bench) -> Result<Self> {
-        let mut missing = host::missing_tools();
+        let mut missing = host::missing_tools(ProviderName::Local);
         missing.extend(TOOLS.into_iter().filter(|tool| !host::has(tool.program)));
         setup::install(&missing, narrate::detail, |command| {
             command.narrated().run()?;
