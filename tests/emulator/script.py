@@ -44,7 +44,10 @@ def name_of(environ, call):
 
 
 def parameters_of(environ, body):
-    """The parameters of a call without a form: its query, its `x-amz-` headers (in lower case) and its JSON."""
+    """The parameters of a call without a form: its query, its `x-amz-` headers (in lower case) and its JSON.
+
+    A batch of record changes is the parameter `batch`, as it came.
+    """
     parameters = dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", "")))
     for name, value in environ.items():
         header = name.removeprefix("HTTP_").lower().replace("_", "-")
@@ -52,6 +55,8 @@ def parameters_of(environ, body):
             parameters[header] = value
     if "json" in environ.get("CONTENT_TYPE", "") and body:
         parameters.update(json.loads(body))
+    if environ["PATH_INFO"].endswith("/rrset") and environ["REQUEST_METHOD"] == "POST":
+        parameters["batch"] = body.decode()
     return parameters
 
 

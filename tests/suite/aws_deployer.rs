@@ -3,6 +3,8 @@
 //! In moto every target is healthy at once, nothing drains and every record is in sync: what these tests say of
 //! health, of draining and of waiting rests on scripted answers.
 
+use std::fs;
+
 use manifest::BalancerKind;
 use manifest::component::FleetSettings;
 use serde_json::json;
@@ -37,8 +39,16 @@ fn a_service_is_made_replaced_rolled_back_and_destroyed() {
     assert_eq!(kept["suspended"], json!(["AZRebalance", "AlarmNotification", "InstanceRefresh", "ScheduledActions"]));
     assert_eq!(kept["tags"]["kiln:suspended-before"], "none");
 
+    let events = || {
+        let manifest: Value = serde_json::from_str(&fs::read_to_string(region.manifest(1)).unwrap()).unwrap();
+        let journal = manifest["deployments"]["local"]["journal"].as_array().unwrap().clone();
+        journal.iter().map(|entry| entry["event"].as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(events(), "started creating-service creating-group shifting shifting shifting retained finished");
+
     region.run("rollback", 1);
     region.assert_serves("hello-local-v000", Some("hello-local-v001"), 0);
+    assert_eq!(events(), "started shifting retained finished");
     region.run("destroy", 0);
     region.assert_empty();
 }

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::aws_account::tag;
 use crate::emulator::Emulator;
 use crate::rig::{Ended, Rig, base, succeeded, wait_for};
 
@@ -32,21 +33,21 @@ print('{}')
 ";
 
 /// A rig, an emulator, and programs that work here and find AWS there.
-struct Setting {
+pub struct Setting {
     /// Before the rig, which looks for what is left.
-    aws: Emulator,
-    rig: Rig,
+    pub aws: Emulator,
+    pub rig: Rig,
 }
 
 impl Setting {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut rig = Rig::with_images_of(&base());
         let aws = Emulator::start(rig.path(), None);
         rig.beside_aws(&aws);
         Self { aws, rig }
     }
 
-    fn publish(&self, arguments: &[&str]) -> Ended {
+    pub fn publish(&self, arguments: &[&str]) -> Ended {
         self.rig.ask("imager", &[&["publish", "--to", "aws"], arguments].concat())
     }
 
@@ -77,7 +78,7 @@ impl Setting {
     }
 
     /// An image of this machine whose disk has this length and these bytes.
-    fn image(&self, name: &str, length: u64, data: &[(u64, &[u8])]) -> PathBuf {
+    pub fn image(&self, name: &str, length: u64, data: &[(u64, &[u8])]) -> PathBuf {
         let directory = self.rig.state().join("images").join(format!("img-{name}"));
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("disk.raw");
@@ -99,8 +100,17 @@ impl Setting {
         path
     }
 
+    /// Writes a manifest that has this image, of a volume that is changed so.
+    pub fn write_manifest(&self, image: &str, change: impl Fn(&mut Value)) {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/manifest/tests/fixtures/v1.json");
+        let mut manifest: Value = serde_json::from_slice(&fs::read(fixture).unwrap()).unwrap();
+        manifest["images"]["hvm"]["identity"] = json!({ "kind": "local-image", "value": image });
+        change(&mut manifest["volumes"]["hvm"]);
+        fs::write(self.rig.manifest_path(), manifest.to_string()).unwrap();
+    }
+
     /// The images that have a digest, as boto3 tells of them.
-    fn images(&self) -> Vec<Value> {
+    pub fn images(&self) -> Vec<Value> {
         let filters = json!({ "Filters": [{ "Name": "tag-key", "Values": ["kiln:digest"] }] });
         self.aws.ask("ec2", "describe_images", &filters)["Images"].as_array().unwrap().clone()
     }
@@ -117,7 +127,7 @@ impl Setting {
     }
 
     /// The snapshots that have a digest, oldest first.
-    fn snapshots(&self) -> Vec<Value> {
+    pub fn snapshots(&self) -> Vec<Value> {
         let filters = json!({ "Filters": [{ "Name": "tag-key", "Values": ["kiln:digest"] }] });
         let answer = self.aws.ask("ec2", "describe_snapshots", &filters);
         let mut snapshots = answer["Snapshots"].as_array().unwrap().clone();
@@ -160,11 +170,6 @@ fn count(calls: &[Value], call: &str) -> usize {
 /// Eight blocks with data in each.
 fn eight_blocks() -> Vec<(u64, &'static [u8])> {
     (0..8).map(|block| (block * BLOCK + 100, &b"data"[..])).collect()
-}
-
-/// A tag of what EC2 tells of.
-fn tag<'a>(of: &'a Value, name: &str) -> Option<&'a str> {
-    of["Tags"].as_array()?.iter().find(|tag| tag["Key"] == name)?["Value"].as_str()
 }
 
 const START: &str = "ebs:POST /snapshots";
@@ -404,10 +409,7 @@ fn the_manifest_records_where_an_image_is_and_what_it_has_earned() {
     let mut record: Value = serde_json::from_slice(&fs::read(&image).unwrap()).unwrap();
     record["verdict"] = json!({ "passed": true, "digest": record["digest"], "ended": "2026-01-02T03:04:05Z" });
     fs::write(&image, record.to_string()).unwrap();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/manifest/tests/fixtures/v1.json");
-    let mut manifest: Value = serde_json::from_slice(&fs::read(fixture).unwrap()).unwrap();
-    manifest["images"]["hvm"]["identity"] = json!({ "kind": "local-image", "value": "img-hello" });
-    fs::write(setting.rig.manifest_path(), manifest.to_string()).unwrap();
+    setting.write_manifest("img-hello", |_| {});
 
     let ended = succeeded(setting.publish(&[]));
     let published = &setting.rig.manifest().images["hvm"].published["aws us-east-1"];

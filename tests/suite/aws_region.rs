@@ -13,20 +13,15 @@ use crate::rig::{Ended, Rig, wait_for};
 pub const SERVICE: &str = "hello-local";
 const NAME: &str = "hello.example.com";
 
-/// A region with a network, a zone and two tested images. Prints the ids.
-const PREPARE: &str = r#"
+/// Two tested images. Prints their ids.
+const IMAGES: &str = r#"
 import boto3, json
-ec2, route53 = boto3.client("ec2"), boto3.client("route53")
-subnets = ec2.describe_subnets()["Subnets"][:2]
-zone = route53.create_hosted_zone(Name="example.com", CallerReference="1")["HostedZone"]["Id"].split("/")[-1]
-images = []
+ec2, images = boto3.client("ec2"), []
 for name in ("one", "two"):
     image = ec2.register_image(Name=name)["ImageId"]
     ec2.create_tags(Resources=[image], Tags=[{"Key": "kiln:verdict", "Value": f"passed {image} 2026-01-01T00:00:00Z"}])
     images.append(image)
-print(json.dumps({
-    "vpc": subnets[0]["VpcId"], "subnets": [it["SubnetId"] for it in subnets], "zone": zone, "images": images
-}))
+print(json.dumps(images))
 "#;
 
 /// All that a service can consist of. Prints it.
@@ -93,29 +88,11 @@ impl Region {
         let mut rig = Rig::new();
         let emulator = Emulator::start(rig.path(), None);
         rig.on_aws(&emulator);
-        let prepared = emulator.python(PREPARE, &[]);
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let images = [0, 1].map(|number| text(&prepared["images"][number]));
-        let region = Self { rig, emulator, images };
-        let mut fleet = FleetSettings {
-            dns: Some(NAME.to_owned()),
-            step_millis: Some(10),
-            healthy_checks: Some(1),
-            healthy_seconds: Some(2),
-            aws: Some(AwsFleet {
-                vpc: Some(text(&prepared["vpc"])),
-                hosted_zone: Some("example.com".to_owned()),
-                max_size: Some(4),
-                instances: Placement {
-                    instance_type: Some("t3.small".to_owned()),
-                    subnets: [0, 1].map(|number| text(&prepared["subnets"][number])).into(),
-                    ..Placement::default()
-                },
-                ..AwsFleet::default()
-            }),
-            ..FleetSettings::default()
-        };
+        let images = emulator.python(IMAGES, &[]);
+        let images = [0, 1].map(|number| images[number].as_str().unwrap().to_owned());
+        let mut fleet = fleet(&emulator);
         change(&mut fleet);
+        let region = Self { rig, emulator, images };
         for image in 0..2 {
             let manifest = manifest(&region.images[image], &fleet);
             fs::write(region.manifest(image), serde_json::to_string_pretty(&manifest).unwrap()).unwrap();
@@ -234,6 +211,31 @@ impl Region {
     /// Names of the calls that changed something since `before` calls had been made.
     pub fn changes_since(&self, before: usize) -> Vec<String> {
         self.emulator.changes_since(before)
+    }
+}
+
+/// Settings of a fleet in the emulator's network, and in a zone that is made for it.
+pub fn fleet(emulator: &Emulator) -> FleetSettings {
+    emulator.ask("route53", "create_hosted_zone", &json!({"Name": "example.com", "CallerReference": "1"}));
+    let subnets = emulator.ask("ec2", "describe_subnets", &json!({}))["Subnets"].clone();
+    let text = |number: usize, key: &str| subnets[number][key].as_str().unwrap().to_owned();
+    FleetSettings {
+        dns: Some(NAME.to_owned()),
+        step_millis: Some(10),
+        healthy_checks: Some(1),
+        healthy_seconds: Some(2),
+        aws: Some(AwsFleet {
+            vpc: Some(text(0, "VpcId")),
+            hosted_zone: Some("example.com".to_owned()),
+            max_size: Some(4),
+            instances: Placement {
+                instance_type: Some("t3.small".to_owned()),
+                subnets: [0, 1].map(|number| text(number, "SubnetId")).into(),
+                ..Placement::default()
+            },
+            ..AwsFleet::default()
+        }),
+        ..FleetSettings::default()
     }
 }
 

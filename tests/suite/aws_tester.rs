@@ -16,24 +16,28 @@ const STORE: &str = "s3://artifacts/line";
 /// A machine on AWS with an untested image of a component whose instances are put as `placement` says.
 fn image(placement: &str) -> (Rig, Emulator) {
     let (rig, emulator) = with_source(Rig::new());
-    emulator.ask("s3", "create_bucket", &json!({"Bucket": "artifacts"}));
     emulator.ask("iam", "create_instance_profile", &json!({"InstanceProfileName": "tested"}));
+    build_artifact(&rig, &emulator, placement, |template| template.replace("bookworm", &emulator.source_ami));
+    rig.run("imager", &["build"]);
+    (rig, emulator)
+}
 
+/// Builds the artifact of a component that can be tested on AWS, with its instances where `placement` says.
+pub fn build_artifact(rig: &Rig, emulator: &Emulator, placement: &str, template: impl FnOnce(String) -> String) {
+    emulator.ask("s3", "create_bucket", &json!({"Bucket": "artifacts"}));
     let component = rig.own_small_component();
     let text = fs::read_to_string(component.path().join("component.toml")).unwrap();
     let subnets = emulator.ask("ec2", "describe_subnets", &json!({}))["Subnets"].clone();
     let subnet = |number: usize| subnets[number]["SubnetId"].as_str().unwrap();
     let placement = placement.replace("FIRST", subnet(0)).replace("SECOND", subnet(1));
     component.write("component.toml", &text.replace("[deploy]", &format!("[test.aws]\n{placement}\n[deploy]")));
-    let template = fs::read_to_string(component.path().join("image.json")).unwrap();
-    component.write("image.json", &template.replace("bookworm", &emulator.source_ami));
+    let written = fs::read_to_string(component.path().join("image.json")).unwrap();
+    component.write("image.json", &template(written));
     // What is so on this machine, too.
     component.write("goss.yaml", "file:\n  /etc/passwd:\n    exists: true\n");
     component.commit_change("for AWS");
     let source = component.repository.display().to_string();
     rig.run("artifact", &["build", "--store", STORE, "--source", &source]);
-    rig.run("imager", &["build"]);
-    (rig, emulator)
 }
 
 fn test(rig: &Rig, arguments: &[&str]) -> Child {

@@ -62,6 +62,12 @@ fn prepare() -> PathBuf {
             let to = partial.join(part);
             cli::Command::new("cp").arg("-al").arg(rig.path().join(part)).arg(to).run().unwrap();
         }
+        // What the versions were before takes gigabytes.
+        for older in fs::read_dir(&all).unwrap().map(|entry| entry.unwrap().path()).filter(|it| it.is_dir()) {
+            if older != partial {
+                fs::remove_dir_all(older).unwrap();
+            }
+        }
         fs::rename(&partial, &baked).unwrap();
     }
     baked

@@ -1,6 +1,6 @@
 //! A state directory of a test's own, the programs, and the proof that nothing is left.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What a test works with. Dropping it checks that nothing is left on the machine.
 pub struct Rig {
     directory: TempDir,
+    /// Locked as long as the test runs: a directory that is not belongs to one that was killed.
+    _in_use: File,
     /// Whether programs are told of the rig's manifest.
     with_manifest: bool,
     /// What programs find in their environment beside that.
@@ -41,7 +43,9 @@ impl Rig {
         assert!(rustix::process::geteuid().is_root(), "this test mounts disks and boots instances: it needs root");
         // Beside the base image, for hard links do not leave a file system.
         let directory = tempfile::Builder::new().prefix("rig-").tempdir_in(base().parent().unwrap()).unwrap();
-        let rig = Self { directory, with_manifest: true, environment: Vec::new() };
+        let in_use = File::open(&directory).unwrap();
+        in_use.lock_shared().unwrap();
+        let rig = Self { directory, _in_use: in_use, with_manifest: true, environment: Vec::new() };
         for part in ["images", "aliases"] {
             fs::create_dir_all(rig.state()).unwrap();
             let copied = cli::Command::new("cp").arg("-al").arg(state.join(part)).arg(rig.state()).run();

@@ -1,5 +1,9 @@
 //! `cargo xtask test`
 
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use cli::args::ProviderName;
 use cli::host::{self, Tool};
@@ -33,6 +37,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("the tests mount disks and boot instances, which needs root: run `cargo xtask test` as root");
     }
     let workspace = Workspace::find()?;
+    sweep(&workspace.target)?;
     let mut missing = host::missing_tools(ProviderName::Local);
     missing.extend(TEST_TOOLS.into_iter().chain(setup::PROTOCOL_COMPILER).filter(|tool| !host::has(tool.program)));
     setup::install(&missing, narrate::detail, |command| run_to_success(command).context("installing packages"))?;
@@ -51,6 +56,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         tests.env("KILN_PROBE", workspace.probe()).env("KILN_TEST_BASE", &state).env("KILN_MOTO", moto::server(&moto)),
     )?;
     Ok(if passed { ExitCode::Done } else { ExitCode::Verdict })
+}
+
+/// Removes what tests that were killed have left in the build directory: each of them has disks there.
+fn sweep(target: &Path) -> Result<()> {
+    let doing = || format!("removing what killed tests left in {}", target.display());
+    for entry in fs::read_dir(target).with_context(doing)? {
+        let path = entry.with_context(doing)?.path();
+        let is_a_rig = path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with("rig-"));
+        if is_a_rig && File::open(&path).with_context(doing)?.try_lock().is_ok() {
+            // A disk of such a test may still be mounted.
+            Command::new("rm").args(["--recursive", "--one-file-system"]).arg(&path).run().with_context(doing)?;
+        }
+    }
+    Ok(())
 }
 
 fn run_to_success(command: Command) -> Result<()> {

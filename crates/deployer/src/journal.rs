@@ -151,6 +151,9 @@ pub fn parse(values: Vec<serde_json::Value>) -> Result<Vec<Entry>> {
     values.into_iter().enumerate().map(entry).collect()
 }
 
+/// Entries as a manifest has them.
+pub type Excerpt = Vec<serde_json::Map<String, serde_json::Value>>;
+
 /// What the entries leave unfinished.
 pub fn unfinished(entries: &[Entry]) -> Option<Unfinished> {
     entries.iter().fold(None, |state, entry| after(state, &entry.event))
@@ -183,6 +186,16 @@ pub fn next(unfinished: Option<Unfinished>, wanted: Option<(&str, u32)>) -> Next
             Kind::Deploy => Next::BackOut(rollout),
         },
     }
+}
+
+/// The entries about the rollout by which the group got the traffic last.
+pub fn excerpt(entries: &[Entry], group: &str) -> Result<Excerpt> {
+    let begins = |entry: &Entry| matches!(&entry.event, Event::Started(rollout) if rollout.group == group);
+    let ends = |entry: &Entry| matches!(entry.event, Event::Finished { .. } | Event::BackedOut);
+    let Some(begin) = entries.iter().rposition(begins) else { return Ok(Vec::new()) };
+    let its = &entries[begin..];
+    let its = &its[..its.iter().position(ends).map_or(its.len(), |last| last + 1)];
+    its.iter().map(|entry| Ok(serde_json::from_value(serde_json::to_value(entry)?)?)).collect()
 }
 
 /// The rollout that began last.

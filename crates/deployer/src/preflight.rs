@@ -3,7 +3,7 @@
 use anyhow::Result;
 use cli::BadInput;
 use manifest::{Identity, Image, Manifest, Verdict};
-use provider::{Images, RegisteredImage, Service, ServiceSpec, StoredVerdict};
+use provider::{Images, RegisteredImage, Service, ServiceSpec, StoredVerdict, known_here};
 
 use crate::request::Request;
 use crate::weights;
@@ -24,6 +24,16 @@ pub enum Refusal {
         image: Identity,
         /// What was replaced.
         why: String,
+    },
+    /// The manifest's verdict is that of the same content at another provider.
+    #[error(
+        "image {image} has not been tested here: the manifest's verdict is on {tested}; run `tester run` against this provider"
+    )]
+    TestedElsewhere {
+        /// The image.
+        image: Identity,
+        /// What was tested.
+        tested: Identity,
     },
     /// No verdict with the image.
     #[error(
@@ -57,8 +67,8 @@ pub enum Refusal {
     },
 }
 
-/// The image to deploy, from the manifest alone.
-pub fn image_of(manifest: &Manifest) -> Result<&Image, BadInput> {
+/// The image to deploy, from the manifest alone, as the provider knows it.
+pub fn image_of(provider: &impl Images, manifest: &Manifest) -> Result<Image, BadInput> {
     let builder = &manifest.component.service()?.image.builder;
     let refuse = |why: String, remedy: &str| BadInput::new("choosing the image to deploy", why, remedy);
     let image = manifest.images.get(builder).ok_or_else(|| {
@@ -72,7 +82,7 @@ pub fn image_of(manifest: &Manifest) -> Result<&Image, BadInput> {
             format!("the image {} is stale: {why}", image.identity),
             "run the stages from `imager provision` on again",
         )),
-        None => Ok(image),
+        None => known_here(provider, builder, image),
     }
 }
 
@@ -132,7 +142,8 @@ fn port(port: Option<u16>) -> String {
 
 fn same_image<'a>(image: &Image, registered: Option<&'a RegisteredImage>) -> Result<&'a RegisteredImage, BadInput> {
     let identity = &image.identity;
-    let refuse = |why| BadInput::new("looking for the image to deploy", why, "run `imager snapshot` and `tester run`");
+    let remedy = format!("run `{}` and `tester run`", image.made_by());
+    let refuse = |why| BadInput::new("looking for the image to deploy", why, remedy);
     match registered {
         None => Err(refuse(format!("image {identity} is no longer at the provider"))),
         Some(registered) if registered.digest != image.digest => Err(refuse(format!(
@@ -148,6 +159,9 @@ fn tested(image: &Image, verdict: Option<&Verdict>, carried: Option<&StoredVerdi
     let verdict = verdict.ok_or_else(|| Refusal::NotTested { image: identity.clone() })?;
     if let Some(why) = &verdict.stamp.stale {
         return Err(Refusal::Stale { image: identity.clone(), why: why.clone() });
+    }
+    if verdict.stamp.consumed != *identity {
+        return Err(Refusal::TestedElsewhere { image: identity.clone(), tested: verdict.stamp.consumed.clone() });
     }
     let carried = carried.ok_or_else(|| Refusal::NotCarried { image: identity.clone() })?;
     for (place, passed, digest) in

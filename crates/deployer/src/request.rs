@@ -8,9 +8,9 @@ use cli::BadInput;
 use jiff::Timestamp;
 use manifest::component::{Fleet, Service};
 use manifest::{Deployment, Identity, IdentityKind, Image, Manifest, Stamp, Verdict};
-use provider::{GroupSpec, ManifestPlace, ServiceSpec, origin};
+use provider::{GroupSpec, Images, ManifestPlace, ServiceSpec, origin};
 
-use crate::journal::Rollout;
+use crate::journal::{Excerpt, Rollout};
 use crate::{names, preflight};
 
 /// A deployment that was asked for.
@@ -24,7 +24,7 @@ pub struct Request {
     pub service: ServiceSpec,
     /// Size and strategy.
     pub fleet: Fleet,
-    /// The image.
+    /// The image, as the provider knows it.
     pub image: Image,
     /// What the manifest says of its test.
     pub verdict: Option<Verdict>,
@@ -37,11 +37,11 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads what is to be deployed. An error if the manifest has no image that could be.
-    pub async fn read(path: &Path, environment: &str) -> Result<Self> {
+    /// Reads what is to be deployed to the provider. An error if the manifest has no image that could be.
+    pub async fn read(provider: &impl Images, path: &Path, environment: &str) -> Result<Self> {
         let manifest = ManifestPlace::of(path).await?.read().await?;
         let origin = origin::tags("deployer", Some(&manifest));
-        let image = preflight::image_of(&manifest).map_err(|error| error.in_file(path))?.clone();
+        let image = preflight::image_of(provider, &manifest).map_err(|error| error.in_file(path))?;
         let component = manifest.component;
         let Service { image: recipe, deploy, .. } = component.service().map_err(BadInput::from)?;
         let fleet = deploy.fleet_in(environment).map_err(|fault| {
@@ -89,7 +89,13 @@ impl Request {
     }
 
     /// Adds the deployment to the manifest, unless it stands there already.
-    pub async fn note_deployment(&self, group: &str, previous: Option<&str>, url: &str) -> Result<()> {
+    pub async fn note_deployment(
+        &self,
+        group: &str,
+        previous: Option<&str>,
+        url: &str,
+        journal: &Excerpt,
+    ) -> Result<()> {
         let identity = |name: &str| Identity::new(group_kind(self.image.identity.kind), name);
         let consumed = &self.image.identity;
         let place = ManifestPlace::of(&self.manifest).await?;
@@ -105,6 +111,7 @@ impl Request {
             version: self.component.1.clone(),
             url: url.to_owned(),
             dns: self.service.dns.clone(),
+            journal: journal.clone(),
         };
         let change = |manifest: &mut Manifest| {
             manifest.deployments.insert(self.environment.clone(), deployment.clone());

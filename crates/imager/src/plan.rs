@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cli::narrate;
-use manifest::{Account, Identity, Isolation, Publication};
+use manifest::{Account, Identity, Isolation};
 use provider::{Images, RegisteredImage, SourceImage, origin};
 
 use crate::explain::{self, Inputs, StepInputs};
@@ -205,11 +205,6 @@ impl Plan {
         self.options.root_partition.or(sources.and_then(|source| source.root_partition))
     }
 
-    /// What the image is to be beside its name and tags, where that means something.
-    pub(crate) fn publication<P: Images>(&self) -> Publication {
-        if P::PUBLISHES { self.options.amazon.publication.clone() } else { Publication::default() }
-    }
-
     /// Whether every step may be taken from a layer.
     pub(crate) fn is_cacheable(&self) -> bool {
         self.steps.iter().all(|step| step.cache)
@@ -247,8 +242,14 @@ async fn read_builder<P: Images>(provider: &P, template: &Template, builder: &st
         values.source_tags = Some(source.tags.clone());
     }
     let options = Builder::read(options, &values)?;
-    if !P::PUBLISHES && !options.amazon.written.is_empty() {
-        narrate::note(&format!("{}: only used with --provider aws", options.amazon.written.join(", ")));
+    if !P::HAS_MEDIA {
+        let amazon = &options.amazon;
+        let published = "on AWS, also by `imager publish` of a manifest's images";
+        for (names, used) in [(&amazon.of_build, "with --provider aws"), (&amazon.of_image, published)] {
+            if !names.is_empty() {
+                narrate::note(&format!("{}: only used {used}", names.join(", ")));
+            }
+        }
     }
     Ok(ReadBuilder { provider, account: access.account, options, source, values, for_key })
 }
@@ -300,7 +301,7 @@ fn content_options<P: Images>(options: &serde_json::Value, virtualization_type: 
         &["root_volume_type", "root_volume_encrypt_boot", "root_volume_kms_key_id", "encrypt_boot", "kms_key_id"];
     let mut content = serde_json::Map::new();
     content.insert("virtualization_type".into(), virtualization_type.into());
-    for name in CONTENT.iter().chain(MEDIUM.iter().filter(|_| P::PUBLISHES)) {
+    for name in CONTENT.iter().chain(MEDIUM.iter().filter(|_| P::HAS_MEDIA)) {
         if let Some(value) = options.get(name) {
             content.insert((*name).into(), value.clone());
         }

@@ -18,6 +18,10 @@ pub struct AwsFleet {
     /// Id or name of the Route 53 zone that has the service's DNS name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosted_zone: Option<String>,
+    /// How many seconds an answer with the service's DNS name may be kept, where each group has a balancer of its own.
+    /// Default 60. An alias has 60, which nobody can change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_ttl: Option<u32>,
     /// How many instances a group may grow to. Default: as many as it begins with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_size: Option<u32>,
@@ -36,6 +40,10 @@ pub struct AwsBalancer {
     /// Default `application`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<BalancerKind>,
+    /// Whether each group has a balancer of its own, and the service's DNS name divides the traffic between them, by
+    /// weighted records. Default: one balancer stands before all groups and divides it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_group: Option<bool>,
     /// Whom it answers. Default `internet-facing`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<Scheme>,
@@ -79,6 +87,7 @@ impl AwsFleet {
         Self {
             vpc: self.vpc.or(all.vpc),
             hosted_zone: self.hosted_zone.or(all.hosted_zone),
+            record_ttl: self.record_ttl.or(all.record_ttl),
             max_size: self.max_size.or(all.max_size),
             instances: Placement {
                 instance_type: self.instances.instance_type.or(all.instances.instance_type),
@@ -88,6 +97,7 @@ impl AwsFleet {
             },
             balancer: AwsBalancer {
                 kind: self.balancer.kind.or(all.balancer.kind),
+                per_group: self.balancer.per_group.or(all.balancer.per_group),
                 scheme: self.balancer.scheme.or(all.balancer.scheme),
                 subnets: either(self.balancer.subnets, all.balancer.subnets),
                 security_groups: either(self.balancer.security_groups, all.balancer.security_groups),

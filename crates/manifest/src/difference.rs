@@ -38,6 +38,10 @@ impl Manifest {
 fn without_mark(mut entry: Value) -> Value {
     if let Value::Object(fields) = &mut entry {
         fields.remove("stale");
+        // What was published of an image has marks of its own.
+        if let Some(Value::Object(published)) = fields.get_mut("published") {
+            published.values_mut().for_each(|there| *there = without_mark(there.take()));
+        }
     }
     entry
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Account, Identity, Publication};
+use crate::{Account, Identity, IdentityKind, Medium, Publication};
 
 /// What every entry records about the run that wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -95,10 +95,13 @@ pub struct Volume {
     /// Whether the image takes its name over from one that has it.
     #[serde(default)]
     pub force_deregister: bool,
+    /// What it is kept on at AWS.
+    #[serde(default, skip_serializing_if = "Medium::is_none")]
+    pub medium: Medium,
     /// What the image is to be on AWS, beside its name and tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publication: Option<Box<Publication>>,
-    /// In whose name and where the volume was made on AWS.
+    /// In whose name and where its builder works on AWS.
     #[serde(default, skip_serializing_if = "Account::is_none")]
     pub account: Account,
     /// What kept the provisioners apart from the host.
@@ -162,6 +165,40 @@ pub struct Image {
     /// Where else it is, by places such as `aws us-east-1`. Written by `imager publish`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub published: BTreeMap<String, PublishedImage>,
+}
+
+impl Image {
+    /// The image as it is known at `place`, such as `aws us-east-1`, whose images have identities of this kind: itself
+    /// if that provider made it, and otherwise what was published of it there. `None` if it is not there.
+    ///
+    /// What was published has the content of what it was published from, and so its digest.
+    pub fn at(&self, place: &str, kind: IdentityKind) -> Option<Self> {
+        if self.identity.kind == kind {
+            return Some(self.clone());
+        }
+        let there = self.published.get(place)?;
+        Some(Self {
+            stamp: there.stamp.clone(),
+            identity: there.identity.clone(),
+            digest: self.digest.clone(),
+            name: there.name.clone(),
+            size: self.size,
+            published: BTreeMap::new(),
+        })
+    }
+
+    /// The command that made it, and makes it again.
+    pub fn made_by(&self) -> &'static str {
+        // What is published is made of an image, and any other of a volume.
+        if self.stamp.consumed.kind == IdentityKind::LocalImage { "imager publish --to aws" } else { "imager snapshot" }
+    }
+
+    /// That of its identities which `known` is to be compared with: the same, or else one of the same provider.
+    pub(crate) fn counterpart(&self, known: &Identity) -> &Identity {
+        let all = || std::iter::once(&self.identity).chain(self.published.values().map(|there| &there.identity));
+        let same = all().find(|identity| *identity == known);
+        same.or_else(|| all().find(|identity| identity.kind == known.kind)).unwrap_or(&self.identity)
+    }
 }
 
 /// An image that was published at another provider.
@@ -256,4 +293,8 @@ pub struct Deployment {
     pub url: String,
     /// DNS name of the service.
     pub dns: String,
+    /// What was intended and when, written down before it was done: the part of the service's journal that is about
+    /// this deployment, oldest entry first. The deployer goes on by the journal that the provider keeps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub journal: Vec<serde_json::Map<String, serde_json::Value>>,
 }

@@ -36,7 +36,7 @@ pub use file::{ReadError, edit, parse, read, update};
 pub use identity::{Identity, IdentityKind};
 pub use name::NotAName;
 pub use placement::Placement;
-pub use publication::{Account, BlockDevice, Protection, Publication, Role, Sharing};
+pub use publication::{Account, BlockDevice, Medium, Protection, Publication, Role, Sharing};
 
 /// The version of the document that this build writes, and the newest it reads.
 pub const SCHEMA_VERSION: u32 = 1;

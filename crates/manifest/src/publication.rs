@@ -1,10 +1,32 @@
-//! What an image on AWS is registered with, who may use it, and in whose name that is done.
+//! What an image on AWS is kept on and registered with, who may use it, and in whose name that is done.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// What a volume, or the snapshot of an image, is kept on at AWS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Medium {
+    /// The type of volume, such as `gp3`, if not the source's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Whether it is encrypted even where its source is not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
+    /// The key that it is encrypted with, if not the account's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+impl Medium {
+    /// Whether it is what AWS takes by itself.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 /// What an image on AWS is beside its name and its tags. On the local provider none of it means anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use jiff::Timestamp;
-use manifest::{Account, Identity, IdentityKind, Publication};
+use manifest::{Account, Identity, IdentityKind, Medium, Publication};
 use serde::{Deserialize, Serialize};
 
 /// What a template names as the image to start from.
@@ -107,17 +107,6 @@ pub struct VolumeSpec {
     pub medium: Medium,
     /// Tags of the volume.
     pub tags: BTreeMap<String, String>,
-}
-
-/// What a volume is kept on.
-#[derive(Debug, Clone, Default)]
-pub struct Medium {
-    /// The type of volume, such as `gp3`; without one the source's.
-    pub kind: Option<String>,
-    /// Whether it is encrypted even where its source is not.
-    pub encrypted: bool,
-    /// The key that it is encrypted with; without one the account's own.
-    pub key: Option<String>,
 }
 
 /// In whose name a builder works, and where. Not `Debug`: it may have secrets.
@@ -240,11 +229,14 @@ pub trait Images {
     /// Whether a look into an image and a layer take moments. Where they take minutes, a stage does without the look
     /// and keeps the layers that it is told to.
     const QUICK: bool;
-    /// Whether a [`Publication`], a [`Medium`] and an [`Access`] mean anything.
-    const PUBLISHES: bool;
+    /// Whether there are several media that a volume can be kept on, see [`Medium`], and accounts to work in.
+    const HAS_MEDIA: bool;
 
     /// Where its images are: a region of AWS, or `local`.
     fn region(&self) -> &str;
+
+    /// The same as a manifest has it: `local`, or such as `aws us-east-1`.
+    fn place(&self) -> String;
 
     /// The same provider in this name and at this place.
     async fn on_behalf_of(&self, access: &Access) -> Result<Self>

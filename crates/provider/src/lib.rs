@@ -28,13 +28,13 @@ use cli::narrate;
 
 pub use fleets::{Fleets, Group, GroupSpec, Intent, Member, MemberHealth, NotHealthy, Service, ServiceSpec, shares};
 pub use images::{
-    Access, AccessKeys, Attachment, ImageFilter, Images, LayerRecord, LeftOver, Medium, RegisteredImage, Registration,
+    Access, AccessKeys, Attachment, ImageFilter, Images, LayerRecord, LeftOver, RegisteredImage, Registration,
     SourceImage, StoredVerdict, VolumeRecord, VolumeSpec, partition, root_partition,
 };
 pub use instances::{Instance, InstanceState, Instances, LaunchSpec, Offer};
 pub use manifest_place::ManifestPlace;
 pub use objects::{ObjectDigest, Objects};
-pub use publish::{PublishSpec, Published};
+pub use publish::{PublishSpec, Published, known_here};
 pub use store::Store;
 
 /// The provider that the command line chose.

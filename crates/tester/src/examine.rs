@@ -31,8 +31,9 @@ pub(crate) async fn examine(
     let before = provider.digest(id).await?;
     ensure!(
         before == image.digest,
-        "the image {id} is damaged: its digest is {before}, and {} when it was registered; run `imager snapshot --force`",
-        image.digest
+        "the image {id} is damaged: its digest is {before}, and {} when it was registered; run `{} --force`",
+        image.digest,
+        image.made_by()
     );
     say("Auditing the image's disk...");
     let mut checks = match provider.roots_out_of_reach().await? {

@@ -9,7 +9,7 @@ use provider::{Fleets, Images, NotHealthy, Service};
 use uuid::Uuid;
 
 use crate::health;
-use crate::journal::{self, Event, Kind, Rollout};
+use crate::journal::{self, Event, Excerpt, Kind, Rollout};
 use crate::request::Request;
 use crate::settle::{self, Settled};
 use crate::site::{self, Site};
@@ -30,9 +30,9 @@ pub struct Args {
 }
 
 impl Args {
-    /// What is to be deployed.
-    pub async fn request(&self) -> Result<Request> {
-        Request::read(&self.manifest.manifest, &self.environment).await
+    /// What is to be deployed to the provider.
+    pub async fn request(&self, provider: &impl Images) -> Result<Request> {
+        Request::read(provider, &self.manifest.manifest, &self.environment).await
     }
 
     /// Whether it is to be done again where it is done already.
@@ -59,14 +59,16 @@ pub struct Serving {
     previous: Option<String>,
     /// Where the service answers.
     url: String,
+    /// What its journal says of how that came about.
+    journal: Excerpt,
     /// Whether it served already.
     already: bool,
 }
 
 /// Reads the request, and deploys.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
-    let (request, force) = (args.request().await?, args.force());
     provider::dispatch!(provider::open(provider).await?, provider => {
+        let (request, force) = (args.request(&provider).await?, args.force());
         let deploy = async |site: &Site<'_, _>| match deploy(site, &provider, &request, force).await? {
             Outcome::Serves(serving) => tell(&request, &serving).await,
             Outcome::Refused => Ok(ExitCode::Verdict),
@@ -77,8 +79,8 @@ pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
 
 /// Tells the manifest and the user what serves.
 async fn tell(request: &Request, serving: &Serving) -> Result<ExitCode> {
-    let Serving { group, previous, url, already } = serving;
-    request.note_deployment(group, previous.as_deref(), url).await?;
+    let Serving { group, previous, url, journal, already } = serving;
+    request.note_deployment(group, previous.as_deref(), url, journal).await?;
     println!("{url}");
     if *already {
         narrate::unchanged(&format!("{group} serves {} already", request.image.identity));
@@ -121,7 +123,8 @@ pub async fn deploy<P: Fleets>(
         Ok(url) => {
             settle::complete(site, &rollout).await?;
             let Rollout { group, previous, .. } = rollout;
-            Ok(Outcome::Serves(Serving { group, previous, url, already: false }))
+            let journal = journal::excerpt(&site.entries().await?, &group)?;
+            Ok(Outcome::Serves(Serving { group, previous, url, journal, already: false }))
         }
         Err(error) => take_back(site, &rollout, error).await,
     }
@@ -199,7 +202,8 @@ async fn serves_already<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Res
     let entries = site.entries().await?;
     let previous = journal::retained(&entries).map(|(group, _)| group).filter(|it| service.groups.contains_key(*it));
     let previous = previous.map(str::to_owned);
-    Ok(Some(Serving { group, previous, url: service.url, already: true }))
+    let journal = journal::excerpt(&entries, &group)?;
+    Ok(Some(Serving { group, previous, url: service.url, journal, already: true }))
 }
 
 /// The group that has all of the traffic, with its present size.

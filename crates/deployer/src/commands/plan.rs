@@ -7,7 +7,6 @@ use provider::Images;
 
 use super::deploy::{self, Outcome};
 use crate::rehearsal::Rehearsal;
-use crate::request::Request;
 use crate::site;
 
 /// Show what `deployer deploy` would do now, and do nothing.
@@ -23,16 +22,15 @@ pub struct Args {
 
 /// Reads the request, and deploys to a provider on which nothing happens.
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
-    let mut request = args.deploy.request().await?;
-    request.fleet.step_millis = 0;
-    let force = args.deploy.force();
-    provider::dispatch!(provider::open(provider).await?, provider => rehearse(&provider, &request, force).await)
+    provider::dispatch!(provider::open(provider).await?, provider => rehearse(&provider, &args.deploy).await)
 }
 
-async fn rehearse<P: provider::Fleets + Images>(provider: &P, request: &Request, force: bool) -> Result<ExitCode> {
+async fn rehearse<P: provider::Fleets + Images>(provider: &P, args: &deploy::Args) -> Result<ExitCode> {
+    let mut request = args.request(provider).await?;
+    request.fleet.step_millis = 0;
     narrate::note("this is a rehearsal: nothing of what follows is done");
     let rehearsal = Rehearsal::of(provider);
-    let deploy = async |site: &site::Site<'_, _>| deploy::deploy(site, provider, request, force).await;
+    let deploy = async |site: &site::Site<'_, _>| deploy::deploy(site, provider, &request, args.force()).await;
     let outcome = site::locked(&rehearsal, &request.service.name, deploy).await;
     rehearsal.into_calls().iter().for_each(|call| println!("{call}"));
     Ok(match outcome? {

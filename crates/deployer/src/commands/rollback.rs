@@ -9,7 +9,7 @@ use provider::{Fleets, Group, ManifestPlace, NotHealthy, Service};
 use uuid::Uuid;
 
 use crate::health;
-use crate::journal::{self, Event, Kind, Rollout};
+use crate::journal::{self, Event, Excerpt, Kind, Rollout};
 use crate::request::group_kind;
 use crate::settle::{self, Settled};
 use crate::site::{self, Site};
@@ -49,10 +49,10 @@ async fn roll_back<P: Fleets>(site: &Site<'_, P>, named: &Named) -> Result<ExitC
     match settled {
         _ if taken_back => narrate::step(&format!("{}: what served before serves again", site.service)),
         Settled::Completed(rollout) if rollout.kind == Kind::Rollback => {
-            end(named, &service, &rollout, started).await?;
+            end(site, named, &service, &rollout, started).await?;
         }
         _ => match switch(site, &service).await {
-            Ok(rollout) => end(named, &service, &rollout, started).await?,
+            Ok(rollout) => end(site, named, &service, &rollout, started).await?,
             Err(error) if error.is::<NotHealthy>() => {
                 narrate::error(&format!("{error}; the traffic stays where it is"));
                 return Ok(ExitCode::Verdict);
@@ -72,8 +72,15 @@ async fn switch<P: Fleets>(site: &Site<'_, P>, service: &Service) -> Result<Roll
     Ok(rollout)
 }
 
-async fn end(named: &Named, service: &Service, rollout: &Rollout, started: Timestamp) -> Result<()> {
-    note_rollback(named, service, rollout, started).await?;
+async fn end<P: Fleets>(
+    site: &Site<'_, P>,
+    named: &Named,
+    service: &Service,
+    rollout: &Rollout,
+    started: Timestamp,
+) -> Result<()> {
+    let journal = journal::excerpt(&site.entries().await?, &rollout.group)?;
+    note_rollback(named, service, rollout, started, journal).await?;
     narrate::step(&format!("{}: {} serves again", service.spec.name, rollout.group));
     Ok(())
 }
@@ -111,7 +118,13 @@ async fn begin<P: Fleets>(site: &Site<'_, P>, service: &Service) -> Result<Rollo
 }
 
 /// The manifest's deployment is what serves. It rests on an older image than the manifest has, and so becomes stale.
-async fn note_rollback(named: &Named, service: &Service, rollout: &Rollout, started: Timestamp) -> Result<()> {
+async fn note_rollback(
+    named: &Named,
+    service: &Service,
+    rollout: &Rollout,
+    started: Timestamp,
+    journal: Excerpt,
+) -> Result<()> {
     let Some((path, environment)) = &named.section else { return Ok(()) };
     let version = |Group { spec, .. }: &Group| spec.tags.get("version").cloned().unwrap_or_default();
     let change = |manifest: &mut Manifest| {
@@ -126,6 +139,7 @@ async fn note_rollback(named: &Named, service: &Service, rollout: &Rollout, star
             version: service.groups.get(&rollout.group).map(version).unwrap_or_default(),
             url: service.url.clone(),
             dns: service.spec.dns.clone(),
+            journal: journal.clone(),
         };
         manifest.deployments.insert(environment.clone(), deployment);
     };

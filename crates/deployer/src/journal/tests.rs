@@ -184,3 +184,12 @@ fn an_entry_of_a_newer_version_is_refused_by_its_number() {
     let error = parse(vec![serde_json::json!({"at": "2026-01-01T00:00:00Z", "event": "baking"})]).unwrap_err();
     assert!(format!("{error:#}").starts_with("entry 1 of the journal"), "{error:#}");
 }
+
+#[test]
+fn a_manifest_has_what_is_about_its_group() {
+    let journal: Vec<_> = deployment(&success()).into_iter().chain(deployment(&failure())).collect();
+    let its = excerpt(&journal, "v1").unwrap();
+    assert_eq!((&its[0]["event"], &its[0]["group"]), (&"started".into(), &"v1".into()));
+    assert_eq!((its.len(), &its.last().unwrap()["event"]), (8, &"backed-out".into()), "the last one is wanted");
+    assert!(excerpt(&journal, "v7").unwrap().is_empty());
+}

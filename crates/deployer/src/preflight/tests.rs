@@ -20,7 +20,7 @@ fn image() -> Image {
 
 fn verdict(passed: bool, digest: &str) -> Verdict {
     Verdict {
-        stamp: stamp("image"),
+        stamp: Stamp { consumed: image().identity, ..stamp("image") },
         digest: Identity::sha256(digest),
         gossfile: Identity::sha256("gossfile"),
         passed,
@@ -53,6 +53,11 @@ fn every_reason_for_a_refusal_has_its_own_message() {
     assert!(message(Some(&verdict(true, "other")), Some(&stored)).contains("in the manifest, is for the content"));
     let other_there = message(Some(&good), Some(&carried(true, "other")));
     assert!(other_there.contains("in the image's own record, is for the content"));
+    let mut elsewhere = good.clone();
+    elsewhere.stamp.consumed = Identity::new(IdentityKind::AwsImage, "ami-1");
+    assert!(
+        message(Some(&elsewhere), Some(&stored)).contains("not been tested here: the manifest's verdict is on ami-1")
+    );
     let mut stale = good;
     stale.stamp.stale = Some("the image a was replaced by b".to_owned());
     assert!(message(Some(&stale), Some(&stored)).contains("is stale: the image a was replaced by b"));

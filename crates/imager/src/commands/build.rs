@@ -63,7 +63,7 @@ async fn register<P: Images>(
             name: plan.options.image_name.clone(),
             tags: plan.origin.clone().into_iter().chain(plan.options.tags.clone()).collect(),
             replace: plan.options.force_deregister,
-            publication: plan.publication::<P>(),
+            publication: plan.options.amazon.publication.clone(),
         };
         let image = provider.register(&baked.volume, &registration).await?;
         super::print_id(&image.id);

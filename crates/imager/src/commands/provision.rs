@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
-use manifest::{Account, Identity, Manifest, Publication, Stamp, Volume};
+use manifest::{Identity, Manifest, Publication, Stamp, Volume};
 use provider::{Images, ManifestPlace};
 use tempfile::TempDir;
 
@@ -217,6 +217,7 @@ pub(crate) async fn store<P: Images>(
 }
 
 fn entry<P: Images>(plan: &Plan, artifact: Identity, baked: Baked, started: Timestamp) -> Volume {
+    let amazon = &plan.options.amazon;
     Volume {
         stamp: Stamp::now(env!("CARGO_PKG_VERSION"), started, Identity::sha256(plan.key())),
         identity: Identity::new(P::VOLUME, baked.volume.id),
@@ -226,8 +227,9 @@ fn entry<P: Images>(plan: &Plan, artifact: Identity, baked: Baked, started: Time
         virtualization_type: plan.virtualization_type.clone(),
         tags: plan.options.tags.clone(),
         force_deregister: plan.options.force_deregister,
-        publication: Some(plan.publication::<P>()).filter(|it| *it != Publication::default()).map(Box::new),
-        account: if P::PUBLISHES { plan.account.clone() } else { Account::default() },
+        medium: amazon.medium.clone(),
+        publication: Some(amazon.publication.clone()).filter(|it| *it != Publication::default()).map(Box::new),
+        account: plan.account.clone(),
         isolation: plan.isolation,
         provisioners: baked.steps,
     }
@@ -243,6 +245,7 @@ fn put(manifest: &mut Manifest, plan: &Plan, volume: Volume) -> Option<Identity>
             && old.image_name == volume.image_name
             && old.tags == volume.tags
             && old.force_deregister == volume.force_deregister
+            && old.medium == volume.medium
             && old.publication == volume.publication
             && old.account == volume.account
     };

@@ -1,12 +1,13 @@
 //! `imager publish`
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cli::args::{ProviderArgs, ProviderName};
 use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
-use manifest::{Earned, Identity, IdentityKind, Manifest, PublishedImage, Stamp};
+use manifest::{Earned, Identity, Manifest, Medium, PublishedImage, Stamp};
 use provider::local::Local;
 use provider::{Images, ManifestPlace, Provider, PublishSpec, RegisteredImage, Registration, origin};
 
@@ -66,29 +67,35 @@ pub(crate) async fn run(provider: &Provider, opened: &ProviderArgs, args: &Args)
         let mut tags = image.tags.clone();
         tags.extend(origin::tags("imager", manifest.as_ref()));
         let volume = manifest.as_ref().zip(builder.as_ref()).and_then(|(manifest, name)| manifest.volumes.get(name));
+        let medium = volume.map(|volume| volume.medium.clone()).unwrap_or_default();
         let registration = Registration {
             name: args.name.clone().unwrap_or_else(|| image.name.clone()),
             tags,
             replace: args.force || volume.is_some_and(|volume| volume.force_deregister),
             publication: volume.and_then(|volume| volume.publication.as_deref().cloned()).unwrap_or_default(),
         };
-        let spec = PublishSpec { registration, encrypt: args.encrypt, key: args.kms_key.clone() };
+        let spec = PublishSpec {
+            registration,
+            medium: Medium {
+                encrypted: medium.encrypted || args.encrypt,
+                key: args.kms_key.clone().or(medium.key),
+                ..medium
+            },
+            account: volume.map(|volume| volume.account.clone()).unwrap_or_default(),
+        };
         let published = to.publish(from, &image, &spec).await?;
         println!("{}", published.identity);
         unchanged &= published.unchanged;
         if let Some(builder) = builder {
-            let consumed = Identity::new(IdentityKind::LocalImage, &image.id);
-            let record = PublishedImage {
-                stamp: Stamp::now(env!("CARGO_PKG_VERSION"), started, consumed),
-                identity: published.identity,
-                name: spec.registration.name,
-                earned: image.verdict.map(|verdict| Earned {
-                    passed: verdict.passed,
-                    at: "local".to_owned(),
-                    ended: verdict.ended,
-                }),
-            };
-            self::record(&args.manifest, &builder, &published.place, record).await?;
+            let consumed = Identity::new(Local::IMAGE, &image.id);
+            let stamp = Stamp::now(env!("CARGO_PKG_VERSION"), started, consumed);
+            let earned =
+                image.verdict.map(|verdict| Earned { passed: verdict.passed, at: from.place(), ended: verdict.ended });
+            let there = published.places.into_iter().map(|(place, identity)| {
+                let (stamp, name, earned) = (stamp.clone(), spec.registration.name.clone(), earned.clone());
+                (place, PublishedImage { stamp, identity, name, earned })
+            });
+            record(&args.manifest, &builder, &stamp.consumed, there.collect()).await?;
         }
     }
     narrate::finish();
@@ -132,16 +139,24 @@ async fn choose(from: &Local, args: &Args, manifest: Option<&Manifest>) -> Resul
 }
 
 /// Records in the manifest that the builder's image was published, unless it says so, or has another image by now.
-async fn record(path: &Path, builder: &str, place: &str, published: PublishedImage) -> Result<()> {
+async fn record(
+    path: &Path,
+    builder: &str,
+    image: &Identity,
+    published: BTreeMap<String, PublishedImage>,
+) -> Result<()> {
     let manifest = ManifestPlace::of(path).await?;
-    let known = manifest.read().await?.images.get(builder).and_then(|image| image.published.get(place).cloned());
-    if known.is_some_and(|known| known.identity == published.identity && known.earned == published.earned) {
+    let known = manifest.read().await?.images.remove(builder).map(|image| image.published).unwrap_or_default();
+    let is_known = |(place, there): (&String, &PublishedImage)| {
+        let known = known.get(place);
+        known.is_some_and(|known| known.identity == there.identity && known.earned == there.earned)
+    };
+    if published.iter().all(is_known) {
         return Ok(());
     }
     let insert = |manifest: &mut Manifest| {
-        let image = manifest.images.get_mut(builder);
-        if let Some(image) = image.filter(|image| image.identity == published.stamp.consumed) {
-            image.published.insert(place.to_owned(), published.clone());
+        if let Some(known) = manifest.images.get_mut(builder).filter(|known| known.identity == *image) {
+            known.published.extend(published.clone());
         }
     };
     manifest.update(None, insert).await?;

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use jiff::Timestamp;
-use manifest::{Account, BlockDevice, Protection, Publication, Role, Sharing};
-use provider::{Access, AccessKeys, Medium};
+use manifest::{Account, BlockDevice, Medium, Protection, Publication, Role, Sharing};
+use provider::{Access, AccessKeys};
 
 use super::{Options, Values};
 
 /// What such a builder says of its volume and its image.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Amazon {
-    /// Names of the options that are written.
-    pub(crate) written: Vec<&'static str>,
+    /// Names of the options that are written and mean something only while it is built on AWS.
+    pub(crate) of_build: Vec<&'static str>,
+    /// Names of those that are written and mean something wherever its image is on AWS.
+    pub(crate) of_image: Vec<&'static str>,
     /// What the volume is kept on.
     pub(crate) medium: Medium,
     /// What it is attached as, if not as what is free.
@@ -24,16 +26,15 @@ pub(crate) struct Amazon {
     pub(crate) publication: Publication,
 }
 
-/// All of them but `region`, which a template is told on either provider.
-const NAMES: &[&str] = &[
-    "access_key",
-    "secret_key",
-    "token",
+/// Those that are of no use to an image which is built elsewhere and published: its manifest has no keys, and nothing is
+/// attached.
+const OF_BUILD: &[&str] =
+    &["access_key", "secret_key", "token", "skip_region_validation", "device_path", "root_volume_tags"];
+/// All others but `region`, which a template is told on either provider.
+const OF_IMAGE: &[&str] = &[
     "profile",
     "assume_role",
     "custom_endpoint_ec2",
-    "skip_region_validation",
-    "device_path",
     "ami_regions",
     "ami_users",
     "ami_groups",
@@ -46,7 +47,6 @@ const NAMES: &[&str] = &[
     "root_device_name",
     "ami_block_device_mappings",
     "root_volume_type",
-    "root_volume_tags",
     "root_volume_encrypt_boot",
     "root_volume_kms_key_id",
     "encrypt_boot",
@@ -111,7 +111,8 @@ fn role(reading: &mut Reading) -> Result<Option<Role>> {
 impl Amazon {
     /// Reads them.
     pub(super) fn read(reading: &mut Reading) -> Result<Self> {
-        let written = NAMES.iter().copied().filter(|name| reading.options.has(name)).collect();
+        let written = |names: &[&'static str]| names.iter().copied().filter(|name| reading.options.has(name)).collect();
+        let (of_build, of_image) = (written(OF_BUILD), written(OF_IMAGE));
         let (encrypted, key) = key(reading, "encrypt_boot", "kms_key_id")?;
         let (volume_encrypted, volume_key) = key_of_volume(reading)?;
         let medium = Medium {
@@ -121,7 +122,8 @@ impl Amazon {
             key: key.or(volume_key),
         };
         Ok(Self {
-            written,
+            of_build,
+            of_image,
             medium,
             device: reading.text("device_path")?,
             volume_tags: reading.tags("root_volume_tags")?,

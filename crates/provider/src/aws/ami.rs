@@ -96,6 +96,24 @@ impl Ami {
         })
     }
 
+    /// The template's options that this image and `other` differ in, as far as DescribeImages tells of both.
+    pub(super) fn unlike(&self, other: &Self) -> Vec<&'static str> {
+        let devices = |ami: &Self| {
+            let mut names: Vec<_> = ami.devices.iter().map(|device| device.device_name.clone()).collect();
+            names.sort();
+            names
+        };
+        let differs = [
+            ("ami_description", self.description != other.description),
+            ("boot_mode", self.boot_mode != other.boot_mode),
+            ("ena_support", self.ena != other.ena),
+            ("imds_support", self.imds != other.imds),
+            ("root_device_name", self.root_device != other.root_device),
+            ("ami_block_device_mappings", devices(self) != devices(other)),
+        ];
+        differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+    }
+
     /// The device that has the root.
     pub(super) fn root(&self) -> Option<&EbsBlockDevice> {
         self.devices.iter().find(|device| device.device_name() == Some(&self.root_device))?.ebs()

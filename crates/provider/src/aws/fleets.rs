@@ -6,21 +6,23 @@ mod application;
 mod change;
 mod classic;
 mod groups;
+mod layout;
 mod lock;
 mod names;
 mod parameters;
+mod present;
 mod verbs;
+mod weighted;
+mod zone;
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use aws_sdk_autoscaling::types::AutoScalingGroup;
 use jiff::Timestamp;
-use manifest::BalancerKind;
 use serde_json::Value;
 
-use self::application::Forward;
 use self::change::Change;
+use self::layout::Layout;
 use self::lock::{ServiceLock, recording};
 use self::verbs::{creating_group, creating_service, destroying_group, destroying_service, dividing, freeing, holding};
 use super::Aws;
@@ -57,7 +59,11 @@ impl Fleets for Aws {
         if let Some(present) = self.recorded(&service.name).await? {
             accept::same_place(service, &present)?;
         }
-        self.zone(service).await.map(drop)
+        accept::divisible(service, &self.zone(service).await?)?;
+        match Layout::of(service) {
+            Layout::Records => self.may_divide_name(service).await,
+            Layout::Listener | Layout::Attachment => Ok(()),
+        }
     }
 
     async fn calls(&self, intent: &Intent<'_>) -> Result<Vec<String>> {
@@ -80,8 +86,8 @@ impl Fleets for Aws {
     async fn create_service(&self, spec: &ServiceSpec) -> Result<Service> {
         let spec = &listening(spec);
         self.carry_out(creating_service(spec)).await?;
-        if kind(spec) == BalancerKind::Application {
-            self.active(&spec.name).await?;
+        if Layout::of(spec) == Layout::Listener {
+            self.active(&names::balancer(&spec.name, None)).await?;
         }
         self.as_it_is(spec.clone()).await
     }
@@ -89,6 +95,9 @@ impl Fleets for Aws {
     async fn create_group(&self, spec: &GroupSpec) -> Result<Group> {
         let service = self.must_be_recorded(&spec.service).await?;
         self.carry_out(creating_group(&service, spec)).await?;
+        if Layout::of(&service) == Layout::Records {
+            self.active(&names::balancer(&service.name, Some(&spec.name))).await?;
+        }
         let made = self.group(&spec.name).await?;
         groups::read(&made.with_context(|| format!("the group {} is gone", spec.name))?, 0)
     }
@@ -96,7 +105,7 @@ impl Fleets for Aws {
     async fn members(&self, service: &str, group: &str) -> Result<Vec<Member>> {
         let Some(spec) = self.recorded(service).await? else { return Ok(Vec::new()) };
         let Some(group) = self.group(group).await? else { return Ok(Vec::new()) };
-        self.members_of(&group, kind(&spec)).await
+        self.members_of(&group, Layout::of(&spec)).await
     }
 
     async fn set_weights(&self, service: &str, weights: &BTreeMap<String, u8>) -> Result<()> {
@@ -160,12 +169,7 @@ fn listening(spec: &ServiceSpec) -> ServiceSpec {
     ServiceSpec { listen: Some(application::port(spec)), ..spec.clone() }
 }
 
-/// The kind of the service's balancer.
-fn kind(spec: &ServiceSpec) -> BalancerKind {
-    spec.aws.balancer.kind.unwrap_or_default()
-}
-
-/// The subnets of the service's balancer.
+/// The subnets of the service's balancers.
 fn balancer_subnets(spec: &ServiceSpec) -> &[String] {
     let own = &spec.aws.balancer.subnets;
     if own.is_empty() { &spec.aws.instances.subnets } else { own }
@@ -188,94 +192,4 @@ impl Aws {
     async fn must_be_recorded(&self, service: &str) -> Result<ServiceSpec> {
         self.recorded(service).await?.with_context(|| format!("there is no service {service}"))
     }
-
-    /// A service with its groups and their shares, read afresh.
-    async fn as_it_is(&self, spec: ServiceSpec) -> Result<Service> {
-        let present = self.groups_of(&spec.name).await?;
-        let mut groups = BTreeMap::new();
-        match kind(&spec) {
-            BalancerKind::Application => {
-                let listener = self.listener(&spec.name).await?;
-                let forward = listener.and_then(|listener| listener.forward).unwrap_or_default();
-                for group in &present {
-                    let name = groups::name_of(group);
-                    let weight = forward.share(&names::target_group(&spec.name, name));
-                    groups.insert(name.to_owned(), groups::read(group, weight)?);
-                }
-                groups.extend(foreign(&spec, &forward, &groups));
-            }
-            BalancerKind::Classic => {
-                let carrier = self.attached_carrier(&spec.name, &present).await?;
-                for group in &present {
-                    let name = groups::name_of(group);
-                    let weight = if carrier.as_deref() == Some(name) { 100 } else { 0 };
-                    groups.insert(name.to_owned(), groups::read(group, weight)?);
-                }
-            }
-        }
-        let secure = spec.aws.balancer.certificate.is_some();
-        let url = match (secure, application::port(&spec)) {
-            (true, 443) => format!("https://{}/", spec.dns),
-            (true, port) => format!("https://{}:{port}/", spec.dns),
-            (false, 80) => format!("http://{}/", spec.dns),
-            (false, port) => format!("http://{}:{port}/", spec.dns),
-        };
-        let check_interval = application::CHECK_INTERVAL;
-        Ok(Service { url, spec, resolver: None, groups, running: true, check_interval })
-    }
-
-    async fn members_of(&self, group: &AutoScalingGroup, kind: BalancerKind) -> Result<Vec<Member>> {
-        let (mut targets, mut states) = (Vec::new(), Vec::new());
-        for arn in group.target_group_arns() {
-            targets.extend(self.target_health(arn).await?);
-        }
-        for balancer in group.load_balancer_names() {
-            states.extend(self.instance_health(balancer).await?);
-        }
-        let ids: Vec<_> = group.instances().iter().filter_map(|it| it.instance_id().map(str::to_owned)).collect();
-        let instances = self.ec2_instances(ids).await?;
-        let member = |its: &aws_sdk_autoscaling::types::Instance| {
-            let id = its.instance_id();
-            let instance = instances.iter().find(|it| it.instance_id() == id);
-            let target = targets.iter().find(|it| it.target().and_then(|target| target.id()) == id);
-            let (health, last_check) = match kind {
-                BalancerKind::Application => application::health(target),
-                BalancerKind::Classic => classic::health(its, group, &states),
-            };
-            Member {
-                instance: id.unwrap_or_default().to_owned(),
-                state: groups::state(its.lifecycle_state(), instance),
-                address: instance.and_then(|it| it.private_ip_address()?.parse().ok()),
-                starts: 1,
-                health,
-                open_requests: None,
-                weight: 0,
-                last_check,
-            }
-        };
-        Ok(group.instances().iter().map(member).collect())
-    }
-}
-
-/// What the listener forwards traffic to that we did not make, as groups without instances: who divides the
-/// traffic has to see them.
-fn foreign(spec: &ServiceSpec, forward: &Forward, known: &BTreeMap<String, Group>) -> BTreeMap<String, Group> {
-    let ours: Vec<_> = known.keys().map(|group| names::target_group(&spec.name, group)).collect();
-    let is_foreign = |name: &str| name != names::nobody(&spec.name) && !ours.iter().any(|known| known == name);
-    let foreign = forward.0.iter().filter(|it| is_foreign(it.name()) && it.weight > 0);
-    let group = |name: &str| Group {
-        spec: GroupSpec {
-            service: spec.name.clone(),
-            name: name.to_owned(),
-            image: String::new(),
-            size: 0,
-            initial: None,
-            tags: BTreeMap::new(),
-            aws: manifest::AwsFleet::default(),
-        },
-        resized: None,
-        weight: forward.share(name),
-        created: Timestamp::UNIX_EPOCH,
-    };
-    foreign.map(|it| (it.name().to_owned(), group(it.name()))).collect()
 }

@@ -14,7 +14,7 @@ use manifest::{Identity, IdentityKind};
 use super::failure::Explain;
 use super::lease::{self, EXPIRES};
 use super::publication::COPY;
-use super::tags::{self, LAYER, SOURCE_IMAGE, filter};
+use super::tags::{self, DIGEST, LAYER, SOURCE_IMAGE, filter};
 use super::volumes::{self, ROOT_PARTITION};
 use super::{Aws, ami, snapshots};
 use crate::{
@@ -26,8 +26,11 @@ use crate::{
 const ALIAS: &str = "kiln:alias:";
 /// What the last test found, as `passed|failed DIGEST TIME`.
 const VERDICT: &str = "kiln:verdict";
+/// How the digest of a content begins there. An image without one has its id in that place.
+const SHA256: &str = "sha256:";
 
-/// An image as the stages know it. An AMI's content never changes, so its id is its digest.
+/// An image as the stages know it. An AMI's content never changes: of a published one the digest is known, and of any
+/// other the id stands for it.
 pub(super) fn record(image: &Image) -> Result<RegisteredImage> {
     let id = image.image_id().unwrap_or_default();
     let tags = tags::read(image.tags());
@@ -36,7 +39,7 @@ pub(super) fn record(image: &Image) -> Result<RegisteredImage> {
     Ok(RegisteredImage {
         id: id.to_owned(),
         name: image.name().unwrap_or_default().to_owned(),
-        digest: Identity::new(IdentityKind::AwsImage, id),
+        digest: tags.get(DIGEST).map_or_else(|| Identity::new(IdentityKind::AwsImage, id), Identity::sha256),
         size: u64::try_from(size)? << 30,
         virtualization_type: image.virtualization_type().map_or("hvm", |kind| kind.as_str()).to_owned(),
         root_partition: tags.get(ROOT_PARTITION).and_then(|number| number.parse().ok()),
@@ -48,11 +51,19 @@ pub(super) fn record(image: &Image) -> Result<RegisteredImage> {
     })
 }
 
+/// A region as manifests have it.
+pub(super) fn place(region: &str) -> String {
+    format!("aws {region}")
+}
+
 fn read_verdict(text: &str) -> Option<StoredVerdict> {
     let [found, digest, ended] = text.split(' ').collect::<Vec<_>>()[..] else { return None };
     Some(StoredVerdict {
         passed: found == "passed",
-        digest: Identity::new(IdentityKind::AwsImage, digest),
+        digest: match digest.strip_prefix(SHA256) {
+            Some(digest) => Identity::sha256(digest),
+            None => Identity::new(IdentityKind::AwsImage, digest),
+        },
         ended: ended.parse().ok()?,
     })
 }
@@ -94,10 +105,14 @@ impl crate::Images for Aws {
     const IMAGE: IdentityKind = IdentityKind::AwsImage;
     const VOLUME: IdentityKind = IdentityKind::AwsVolume;
     const QUICK: bool = false;
-    const PUBLISHES: bool = true;
+    const HAS_MEDIA: bool = true;
 
     fn region(&self) -> &str {
         &self.region
+    }
+
+    fn place(&self) -> String {
+        place(&self.region)
     }
 
     async fn on_behalf_of(&self, access: &Access) -> Result<Self> {
@@ -255,7 +270,7 @@ impl crate::Images for Aws {
 
     async fn record_verdict(&self, id: &str, verdict: &StoredVerdict) -> Result<()> {
         let found = if verdict.passed { "passed" } else { "failed" };
-        self.tag(id, VERDICT, &format!("{found} {} {:.0}", verdict.digest.value, verdict.ended)).await
+        self.tag(id, VERDICT, &format!("{found} {} {:.0}", verdict.digest, verdict.ended)).await
     }
 
     async fn attach_document(&self, id: &str, name: &str, _: &[u8]) -> Result<()> {

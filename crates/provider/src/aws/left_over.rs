@@ -56,7 +56,7 @@ impl Aws {
         if !users.is_empty() {
             bail!("image {id} is in use by {}: destroy them first", users.join(", "));
         }
-        let ours = self.ours(ami::snapshots(&image)).await?;
+        let ours = self.going_with(&image).await?;
         // Should this run end before they are deleted, `imager gc` does that.
         self.lease_out(&ours).await?;
         ami::deregister(&self.ec2, id).await?;

@@ -1,5 +1,7 @@
 //! What is done with an image once it is registered: copies in other regions, who may use it, and for how long.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
@@ -13,7 +15,7 @@ use manifest::{Protection, Publication, Sharing};
 use super::Aws;
 use super::ami::{self, Ami};
 use super::failure::Explain;
-use super::tags::{self, Tags};
+use super::tags::{self, DIGEST, Tags};
 use crate::Registration;
 
 /// How the names of tags begin that say which copy of an image is in a region.
@@ -22,8 +24,12 @@ pub(super) const COPY: &str = "kiln:copy:";
 const COPY_OF: &str = "kiln:copy-of";
 
 impl Aws {
-    /// Copies, shares and so on, as far as that is not done.
-    pub(super) async fn publish_image(&self, id: &str, registration: &Registration) -> Result<()> {
+    /// Copies, shares and so on, as far as that is not done. Returns the image and its copies, by region.
+    pub(super) async fn publish_image(
+        &self,
+        id: &str,
+        registration: &Registration,
+    ) -> Result<BTreeMap<String, String>> {
         let publication = &registration.publication;
         let mut images = vec![(self.region.clone(), self.ec2.clone(), id.to_owned())];
         for (region, key) in publication.regions.iter().filter(|(region, _)| **region != self.region) {
@@ -35,7 +41,7 @@ impl Aws {
         for (region, ec2, id) in &images {
             finish(ec2, id, publication).await.with_context(|| format!("in {region}"))?;
         }
-        Ok(())
+        Ok(images.into_iter().map(|(region, _, id)| (region, id)).collect())
     }
 
     /// A copy of the image in another region. It has a name of its own until one that has the name is given up for it.
@@ -67,6 +73,10 @@ impl Aws {
             Some(_) => format!("{} of {id}", registration.name.chars().take(100).collect::<String>()),
         };
         let publication = &registration.publication;
+        // An encrypted copy of what is not encrypted may have random data where nobody has written: to what is uploaded
+        // there, its snapshot is no parent.
+        let mut snapshot_tags = snapshot_tags(registration);
+        snapshot_tags.remove(DIGEST);
         let copied = there
             .copy_image()
             .source_image_id(id)
@@ -76,7 +86,7 @@ impl Aws {
             .set_encrypted((publication.encrypted || key.is_some()).then_some(true))
             .set_kms_key_id(key.map(str::to_owned))
             .tag_specifications(tags::specification(ResourceType::Image, &tags))
-            .tag_specifications(tags::specification(ResourceType::Snapshot, &snapshot_tags(registration)))
+            .tag_specifications(tags::specification(ResourceType::Snapshot, &snapshot_tags))
             .client_token(format!("{id}-{region}"))
             .send()
             .await

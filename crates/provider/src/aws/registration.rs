@@ -77,15 +77,28 @@ impl Aws {
         let snapshot = self.completed(&snapshot).await?;
         let mut ami = self.ami(volume, registration, &snapshot).await?;
         ami.tags.extend([lease]);
-        let replaced = replaced.filter(|_| registration.publication.delete_replaced_snapshots).map(ami::snapshots);
-        let replaced = self.ours(replaced.unwrap_or_default()).await?;
-        // Should this run end before it has deleted them, `imager gc` does.
-        self.lease_out(&replaced).await?;
-        let id = ami::register(&self.ec2, &ami, registration.replace).await?;
-        for replaced in &replaced {
-            self.delete_snapshot(replaced).await?;
-        }
+        let id = self.register_over(replaced, &ami, registration).await?;
         Ok((id, vec![snapshot.snapshot_id().unwrap_or_default().to_owned()]))
+    }
+
+    /// Registers the image. Snapshots of the one whose name it takes over are deleted, if that is asked for.
+    pub(super) async fn register_over(
+        &self,
+        replaced: Option<&Image>,
+        ami: &Ami,
+        registration: &Registration,
+    ) -> Result<String> {
+        let going = match replaced.filter(|_| registration.publication.delete_replaced_snapshots) {
+            Some(replaced) => self.going_with(replaced).await?,
+            None => Vec::new(),
+        };
+        // Should this run end before it has deleted them, `imager gc` does.
+        self.lease_out(&going).await?;
+        let id = ami::register(&self.ec2, ami, registration.replace).await?;
+        for snapshot in &going {
+            self.delete_snapshot(snapshot).await?;
+        }
+        Ok(id)
     }
 
     /// What the image is registered as: as its source is, with what the template says otherwise.

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use cli::narrate;
+use manifest::Medium;
 
 use super::Aws;
 use crate::local::private_mount;
-use crate::{Attachment, Images, Medium, RegisteredImage, VolumeRecord, VolumeSpec, origin, partition};
+use crate::{Attachment, Images, RegisteredImage, VolumeRecord, VolumeSpec, origin, partition};
 
 impl Aws {
     pub(super) async fn look_into<T: Send, const N: usize>(

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::error::SdkError;
-use aws_sdk_ec2::types::{ResourceType, Snapshot, SnapshotState};
+use aws_sdk_ec2::types::{Image, ResourceType, Snapshot, SnapshotState};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use jiff::Timestamp;
 
 use super::failure::{Explain, code, is_not_found, is_throttle};
 use super::lease::{self, EXPIRES};
 use super::tags::{self, LAYER, Tags, filter};
-use super::{Aws, wait};
+use super::{Aws, ami, wait};
 use crate::LayerRecord;
 
 /// What a layer's snapshot has beside its key: which provisioner made it.
@@ -102,12 +102,19 @@ impl Aws {
         Ok(found)
     }
 
-    /// Those of the snapshots that a stage of ours has made.
-    pub(super) async fn ours(&self, ids: Vec<String>) -> Result<Vec<String>> {
-        if ids.is_empty() {
-            return Ok(ids);
+    /// The snapshots that go when the image goes: a stage of ours has made them, and no other image consists of them.
+    pub(super) async fn going_with(&self, image: &Image) -> Result<Vec<String>> {
+        let asked = self.ec2.describe_images().owners("self").into_paginator().items().send();
+        let images = asked.collect::<Result<Vec<_>, _>>().await;
+        let images = images.doing("ec2:DescribeImages", || "looking for images".to_owned())?;
+        let others = images.iter().filter(|other| other.image_id() != image.image_id()).flat_map(ami::snapshots);
+        let others: Vec<_> = others.collect();
+        let mut alone = ami::snapshots(image);
+        alone.retain(|snapshot| !others.contains(snapshot));
+        if alone.is_empty() {
+            return Ok(alone);
         }
-        let ours = self.snapshots_with([filter("snapshot-id", ids), filter("tag-key", [lease::STAGE])]).await?;
+        let ours = self.snapshots_with([filter("snapshot-id", alone), filter("tag-key", [lease::STAGE])]).await?;
         Ok(ours.into_iter().filter_map(|snapshot| snapshot.snapshot_id).collect())
     }
 

@@ -11,6 +11,8 @@ pub(super) type Tags = BTreeMap<String, String>;
 pub(super) const SOURCE_IMAGE: &str = "kiln:source-image";
 /// The key of the layer that a volume or a snapshot holds; one that holds none yet does not have it.
 pub(super) const LAYER: &str = "kiln:layer";
+/// Digest of the content: of an image that was published, and of the snapshot that it is of.
+pub(super) const DIGEST: &str = "kiln:digest";
 
 /// The tags of what is about to be made.
 pub(super) fn specification(kind: ResourceType, tags: &Tags) -> TagSpecification {

@@ -52,6 +52,11 @@ async fn asking<T>(
     }
 }
 
+/// Waits for as long as a protocol says that something remains in force, unless interrupted.
+pub(super) async fn pass(duration: Duration) -> Result<()> {
+    sleep(duration, interrupt::check).await
+}
+
 /// Does something that takes a while. If the process is asked to end, that is dropped where it stands.
 pub(super) async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let mut work = std::pin::pin!(work);

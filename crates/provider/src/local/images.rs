@@ -171,10 +171,14 @@ impl Images for Local {
     const IMAGE: IdentityKind = IdentityKind::LocalImage;
     const VOLUME: IdentityKind = IdentityKind::LocalVolume;
     const QUICK: bool = true;
-    const PUBLISHES: bool = false;
+    const HAS_MEDIA: bool = false;
 
     fn region(&self) -> &'static str {
         "local"
+    }
+
+    fn place(&self) -> String {
+        self.region().to_owned()
     }
 
     async fn on_behalf_of(&self, _: &Access) -> Result<Self> {

@@ -8,7 +8,7 @@ use cli::args::{ManifestArgs, StoreArgs};
 use cli::{BadInput, ExitCode, narrate};
 use futures_util::future::join_all;
 use manifest::{CheckOutcome, Image, Manifest, Verdict};
-use provider::{Images, Instances, ManifestPlace, RegisteredImage, Store, StoredVerdict, origin};
+use provider::{Images, Instances, ManifestPlace, RegisteredImage, Store, StoredVerdict, known_here, origin};
 
 use crate::booted::Bench;
 use crate::checklist::Checklist;
@@ -44,13 +44,13 @@ pub(crate) struct Args {
 pub(crate) async fn run(provider: &(impl Images + Instances), args: &Args) -> Result<ExitCode> {
     let path = &args.manifest.manifest;
     let manifest = ManifestPlace::of(path).await?.read().await?;
-    let images = select(&manifest, &args.only).map_err(|why| why.in_file(path))?;
+    let images = select(provider, &manifest, &args.only).map_err(|why| why.in_file(path))?;
     let (scratch, cache) = (provider.scratch()?, provider.cache());
     let checklist = Checklist::fetch(path, &manifest, args.gossfile.as_deref(), &scratch, &cache).await?;
 
     let mut verdicts = BTreeMap::new();
     let mut untested = Vec::new();
-    for (builder, image) in images {
+    for &(builder, ref image) in &images {
         let registered = find(provider, builder, image).await?;
         let known = manifest.tests.get(builder).filter(|verdict| holds(verdict, image, &registered, &checklist));
         match known.filter(|_| !args.manifest.force) {
@@ -64,8 +64,8 @@ pub(crate) async fn run(provider: &(impl Images + Instances), args: &Args) -> Re
         verdicts.extend(test_all(provider, path, untested, &checklist, &bench).await?);
     }
 
-    for (builder, verdict) in &verdicts {
-        println!("{} {}", manifest.images[*builder].identity, if verdict.passed { "passed" } else { "failed" });
+    for verdict in verdicts.values() {
+        println!("{} {}", verdict.stamp.consumed, if verdict.passed { "passed" } else { "failed" });
     }
     if let Some(file) = &args.junit {
         junit::write(file, &manifest.component.name, &verdicts)?;
@@ -128,8 +128,12 @@ async fn test_all<'a>(
     failure.map_or(Ok(verdicts), Err)
 }
 
-/// The images that are to be tested, by builder.
-fn select<'a>(manifest: &'a Manifest, only: &[String]) -> Result<Vec<(&'a String, &'a Image)>, BadInput> {
+/// The images that are to be tested, by builder, as the provider knows them.
+fn select<'a>(
+    provider: &impl Images,
+    manifest: &'a Manifest,
+    only: &[String],
+) -> Result<Vec<(&'a String, Image)>, BadInput> {
     let refuse = |why: String, stage: &str| {
         let remedy = format!("run `imager {stage}` first");
         Err(BadInput::new("reading the manifest", why, remedy))
@@ -147,12 +151,13 @@ fn select<'a>(manifest: &'a Manifest, only: &[String]) -> Result<Vec<(&'a String
             return refuse(format!("the image of '{builder}' is stale: {stale}"), "build");
         }
     }
-    Ok(images)
+    images.into_iter().map(|(builder, image)| Ok((builder, known_here(provider, builder, image)?))).collect()
 }
 
 async fn find(provider: &impl Images, builder: &str, image: &Image) -> Result<RegisteredImage> {
     provider.image(&image.identity.value).await?.with_context(|| {
-        format!("the image {} of builder '{builder}' is no longer there: run `imager snapshot` again", image.identity)
+        let Image { identity, .. } = image;
+        format!("the image {identity} of builder '{builder}' is no longer there: run `{}` again", image.made_by())
     })
 }
 

@@ -14,20 +14,21 @@ mod window;
 use std::fs::File;
 
 use anyhow::{Context, Result};
-use aws_sdk_ec2::types::Image;
+use aws_sdk_ec2::types::{Image, VolumeType};
 use cli::{BadInput, narrate};
-use manifest::{Identity, IdentityKind};
+use manifest::{Identity, IdentityKind, Medium};
 
+use super::Aws;
 use super::ami::{self, Ami};
+use super::images::place;
 use super::registration::{architecture, rooted, with};
-use super::{Aws, tags};
+use super::tags::{self, DIGEST};
+use super::volumes::ROOT_PARTITION;
 use crate::local::{BLOCK, Local};
 use crate::{Images, PublishSpec, Published, RegisteredImage, Registration};
 use blocks::Content;
 use journal::Journal;
 
-/// Digest of the content: of an image, and of the snapshot that it is of.
-const DIGEST: &str = "kiln:digest";
 /// The verdict that an image had earned before it was published, when, and at which provider, such as
 /// `passed 2026-01-02T03:04:05Z local`. It is not the verdict of a test on AWS.
 const EARNED: &str = "kiln:earned";
@@ -69,9 +70,9 @@ impl Aws {
         let lock = format!("publish-{}-{}", self.region, image.digest.value);
         let _lock = from.lock(&lock, &format!("the publication of {} to {}", image.id, self.region))?;
         let journal = Journal::of(&from.cache(), &self.region, &image.digest.value);
-        let encryption = self.encryption(spec).await?;
+        let encryption = self.encryption(&spec.medium).await?;
         let complete = self.complete_snapshots_of(image, &encryption).await?;
-        let registration = &spec.registration;
+        let registration = &told(image, &spec.registration);
         let there = ami::named(&self.ec2, &registration.name).await?;
         let known = there.as_ref().and_then(|there| {
             let snapshots = ami::snapshots(there);
@@ -80,13 +81,18 @@ impl Aws {
         if let Some((there, snapshot)) = known {
             let id = there.image_id().unwrap_or_default();
             ami::available(&self.ec2, id).await?;
-            self.tell_earned(there, image).await?;
-            self.publish_image(id, registration).await?;
-            self.end_lease(std::slice::from_ref(snapshot)).await?;
-            journal.remove()?;
-            return Ok(self.published(id, true));
+            self.tell(there, registration).await?;
+            let unlike = Ami::like(there)?.unlike(&described(image, registration, snapshot, &spec.medium)?);
+            if !unlike.is_empty() {
+                narrate::note(&format!(
+                    "{id} is registered with another {}, which cannot be changed: choose another --name, or `imager remove \
+                     --provider aws {id}` first",
+                    unlike.join(", ")
+                ));
+            }
+            return self.finish_publication(id, registration, snapshot, journal, true).await;
         }
-        if let Some(other) = there.filter(|_| !registration.replace) {
+        if let Some(other) = there.as_ref().filter(|_| !registration.replace) {
             let doing = format!("publishing the image {} to {}", image.id, self.region);
             let id = other.image_id().unwrap_or_default();
             let why = format!(
@@ -100,37 +106,58 @@ impl Aws {
             None => self.upload(&Source::of(from, image)?, from, spec, &encryption, &journal).await?,
         };
         narrate::step(&format!("Registering the image '{}' of {snapshot}...", registration.name));
-        let id = ami::register(&self.ec2, &described(image, registration, &snapshot)?, registration.replace).await?;
-        self.publish_image(&id, registration).await?;
-        self.end_lease(&[snapshot]).await?;
+        let ami = described(image, registration, &snapshot, &spec.medium)?;
+        let id = self.register_over(there.as_ref(), &ami, registration).await?;
+        self.finish_publication(&id, registration, &snapshot, journal, false).await
+    }
+
+    /// What follows once the image is there.
+    async fn finish_publication(
+        &self,
+        id: &str,
+        registration: &Registration,
+        snapshot: &str,
+        journal: Journal,
+        unchanged: bool,
+    ) -> Result<Published> {
+        let images = self.publish_image(id, registration).await?;
+        self.end_lease(&[snapshot.to_owned()]).await?;
         journal.remove()?;
-        Ok(self.published(&id, false))
+        let identity = |id: &str| Identity::new(IdentityKind::AwsImage, id);
+        let places = images.iter().map(|(region, id)| (place(region), identity(id))).collect();
+        Ok(Published { identity: identity(id), places, unchanged })
     }
 
-    fn published(&self, id: &str, unchanged: bool) -> Published {
-        let identity = Identity::new(IdentityKind::AwsImage, id);
-        Published { identity, place: format!("aws {}", self.region), unchanged }
-    }
-
-    /// Tags an image with the verdict that it has earned since it was published.
-    async fn tell_earned(&self, there: &Image, image: &RegisteredImage) -> Result<()> {
-        let Some(earned) = earned(image).filter(|earned| tags::read(there.tags()).get(EARNED) != Some(earned)) else {
-            return Ok(());
-        };
-        let id = there.image_id().unwrap_or_default();
-        self.tag(id, EARNED, &earned).await
+    /// Tags an image with what is to be said of it by now, such as a verdict that was earned after it was published.
+    async fn tell(&self, there: &Image, told: &Registration) -> Result<()> {
+        let said = tags::read(there.tags());
+        let news = [DIGEST, EARNED].into_iter().filter_map(|name| Some((name, told.tags.get(name)?)));
+        for (name, value) in news.filter(|(name, value)| said.get(*name) != Some(value)) {
+            self.tag(there.image_id().unwrap_or_default(), name, value).await?;
+        }
+        Ok(())
     }
 }
 
+/// The same with tags that say what the image is.
+fn told(image: &RegisteredImage, registration: &Registration) -> Registration {
+    let mut told = registration.clone();
+    told.tags.insert(DIGEST.to_owned(), image.digest.value.clone());
+    told.tags.extend(earned(image).map(|earned| (EARNED.to_owned(), earned)));
+    told.tags.extend(image.root_partition.map(|number| (ROOT_PARTITION.to_owned(), number.to_string())));
+    told
+}
+
 /// What the image is registered as.
-fn described(image: &RegisteredImage, registration: &Registration, snapshot: &str) -> Result<Ami> {
+fn described(image: &RegisteredImage, registration: &Registration, snapshot: &str, medium: &Medium) -> Result<Ami> {
     let gib = i32::try_from(gib_of(image)).context("the size of a volume")?;
     let ami = Ami::of_disk(&registration.name, snapshot, gib, architecture()?);
     let mut ami = Ami { virtualization_type: image.virtualization_type.clone(), ..ami };
     ami.tags.clone_from(&registration.tags);
-    ami.tags.insert(DIGEST.to_owned(), image.digest.value.clone());
-    ami.tags.extend(earned(image).map(|earned| (EARNED.to_owned(), earned)));
-    Ok(rooted(with(ami, &registration.publication)?, snapshot, gib, None))
+    let ami = with(ami, &registration.publication)?;
+    let kind = medium.kind.as_deref().map(VolumeType::from);
+    let kind = kind.or_else(|| ami.root()?.volume_type().cloned()).unwrap_or(VolumeType::Gp3);
+    Ok(rooted(ami, snapshot, gib, Some(kind)))
 }
 
 /// The verdict that the image has earned here, as a tag.

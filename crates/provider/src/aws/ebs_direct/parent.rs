@@ -5,8 +5,9 @@ use aws_sdk_ec2::types::{Snapshot, SnapshotState};
 
 use super::blocks::{Below, Content};
 use super::snapshot::Encryption;
-use super::{DIGEST, Source, blocks_of};
-use crate::aws::{Aws, tags};
+use super::{Source, blocks_of};
+use crate::aws::Aws;
+use crate::aws::tags::{self, DIGEST};
 use crate::local::Local;
 use crate::{Images, RegisteredImage};
 

@@ -7,19 +7,20 @@ use aws_sdk_ebs::types::{ChecksumAggregationMethod, ChecksumAlgorithm, Tag};
 use aws_sdk_ec2::types::{Snapshot, SnapshotState};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use cli::{interrupt, narrate};
+use cli::{BadInput, interrupt, narrate};
+use manifest::Medium;
 use sha2::{Digest, Sha256};
 
+use super::Source;
 use super::blocks::Below;
 use super::journal::{Journal, Request};
 use super::parent::{Parent, holds};
 use super::put::Puts;
-use super::{DIGEST, Source};
 use crate::aws::Aws;
 use crate::aws::failure::Explain;
 use crate::aws::lease::{self, EXPIRES};
 use crate::aws::publication::snapshot_tags;
-use crate::aws::tags::{self, Tags};
+use crate::aws::tags::{self, DIGEST, Tags};
 use crate::local::Local;
 use crate::{PublishSpec, RegisteredImage, Registration};
 
@@ -54,14 +55,21 @@ struct Begun {
 
 impl Aws {
     /// How a snapshot is to be encrypted: as was asked, and otherwise as the account has it.
-    pub(super) async fn encryption(&self, spec: &PublishSpec) -> Result<Encryption> {
-        let asked = spec.encrypt || spec.key.is_some();
+    pub(super) async fn encryption(&self, medium: &Medium) -> Result<Encryption> {
+        let asked = medium.encrypted || medium.key.is_some();
+        // A volume takes its key by other names, too (EBS API reference, StartSnapshot, `KmsKeyArn`).
+        if let Some(key) = medium.key.as_ref().filter(|key| !(key.starts_with("arn:") && key.contains(":key/"))) {
+            let why = format!("'{key}' is not the ARN of a key, and a snapshot that is uploaded takes nothing else");
+            let remedy =
+                "write kms_key_id as arn:aws:kms:REGION:ACCOUNT:key/ID and build again, or name it with --kms-key";
+            return Err(BadInput::new("choosing the key that the image is encrypted with", why, remedy).into());
+        }
         let encrypted = asked || {
             let account = self.ec2.get_ebs_encryption_by_default().send().await;
             let account = account.doing("ec2:GetEbsEncryptionByDefault", || "looking at the account".to_owned())?;
             account.ebs_encryption_by_default().unwrap_or(false)
         };
-        Ok(Encryption { encrypted, key: spec.key.clone(), asked })
+        Ok(Encryption { encrypted, key: medium.key.clone(), asked })
     }
 
     /// The snapshots that hold this image and are complete.

@@ -3,7 +3,9 @@
 use cli::BadInput;
 use manifest::BalancerKind;
 
-use super::{balancer_subnets, kind};
+use super::balancer_subnets;
+use super::layout::Layout;
+use super::zone::{Zone, same};
 use crate::ServiceSpec;
 
 /// What a service on AWS must have said of it.
@@ -11,7 +13,7 @@ pub fn accept(spec: &ServiceSpec, size: u32, steps: &[u8]) -> Result<(), BadInpu
     let aws = &spec.aws;
     let refuse = |why: String, remedy: String| Err(BadInput::new("reading the deploy section", why, remedy));
     let missing = [
-        ("vpc", aws.vpc.is_none() && kind(spec) == BalancerKind::Application),
+        ("vpc", aws.vpc.is_none() && Layout::of(spec) != Layout::Attachment),
         ("hosted_zone", aws.hosted_zone.is_none()),
         ("instances.instance_type", aws.instances.instance_type.is_none()),
         ("instances.subnets", aws.instances.subnets.is_empty()),
@@ -23,7 +25,18 @@ pub fn accept(spec: &ServiceSpec, size: u32, steps: &[u8]) -> Result<(), BadInpu
         let remedy = "add that to [deploy.fleet.aws] in component.toml, or to the environment's own, and build again";
         return refuse(why, remedy.to_owned());
     }
-    if kind(spec) == BalancerKind::Classic && steps != [100] {
+    let per_group = aws.balancer.per_group == Some(true);
+    if per_group && aws.balancer.kind == Some(BalancerKind::Classic) {
+        let why = "`per_group` of [deploy.fleet.aws.balancer] is for application balancers, and `kind` is \"classic\"";
+        return refuse(why.to_owned(), "leave out the one or the other in component.toml and build again".to_owned());
+    }
+    if aws.record_ttl.is_some() && !per_group {
+        let why = "`record_ttl` of [deploy.fleet.aws] is for weighted records, and the service has an alias, which \
+                   says 60 seconds";
+        let remedy = "leave it out, or set `per_group` of [deploy.fleet.aws.balancer] to true, and build again";
+        return refuse(why.to_owned(), remedy.to_owned());
+    }
+    if Layout::of(spec) == Layout::Attachment && steps != [100] {
         let why = format!("`steps` is {steps:?}, and a classic balancer knows no shares of the traffic");
         let remedy =
             "set `steps` to [100], or `kind` of [deploy.fleet.aws.balancer] to \"application\", and build again";
@@ -36,6 +49,16 @@ pub fn accept(spec: &ServiceSpec, size: u32, steps: &[u8]) -> Result<(), BadInpu
         ),
         _ => Ok(()),
     }
+}
+
+/// A zone's own name has records that no CNAME may stand beside (RFC 1034, section 3.6.2).
+pub fn divisible(spec: &ServiceSpec, zone: &Zone) -> Result<(), BadInput> {
+    if Layout::of(spec) != Layout::Records || !same(&zone.name, &spec.dns) {
+        return Ok(());
+    }
+    let why = format!("`dns` {} is the zone's own name, which weighted records cannot divide", spec.dns);
+    let remedy = "choose a name below it, or leave out `per_group` of [deploy.fleet.aws.balancer], and build again";
+    Err(BadInput::new("reading the deploy section", why, remedy))
 }
 
 /// What all groups of a service share stays as it is while the service is there.

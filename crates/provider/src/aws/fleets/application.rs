@@ -1,7 +1,7 @@
 //! Application Load Balancers: one for a service, a target group for each of its groups, and a listener that divides
-//! the traffic between these.
+//! the traffic between these. Or one for each group, whose listener forwards to the group's target group.
 //!
-//! The listener's only action always forwards, to every group's target group at its weight and to one that never has
+//! The only action of a service's listener always forwards, to every group's target group at its weight and to one that never has
 //! targets. That one has all the weight while no group has any, so that the shares never add up to nothing, and it
 //! answers 503 then. A target group is only checked for health while a listener forwards to it, if at weight 0
 //! ("Target health status", `Target.NotInUse`).
@@ -17,6 +17,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
 };
 use manifest::Scheme;
 
+use super::layout::percent;
 use super::names::{self, GROUP, SERVICE};
 use crate::aws::Aws;
 use crate::aws::failure::{Explain, code, is_not_found};
@@ -66,15 +67,14 @@ impl Forward {
     /// The share of a target group in percent.
     pub fn share(&self, name: &str) -> u8 {
         let all: i32 = self.0.iter().map(|it| it.weight).sum();
-        let percent = (self.weight(name).unwrap_or_default() * 100 + all / 2).checked_div(all).unwrap_or_default();
-        u8::try_from(percent).unwrap_or_default()
+        percent(self.weight(name).unwrap_or_default().into(), all.into())
     }
 
     /// Whether groups of the service have these shares in percent, and nobody what they leave.
     pub fn is_divided(&self, service: &str, shares: &BTreeMap<String, u8>) -> bool {
-        let weight = |group| self.weight(&names::target_group(service, group)).unwrap_or_default();
+        let weight = |group| self.weight(&names::target_group(service, Some(group))).unwrap_or_default();
         let mut balanced = self.clone();
-        balanced.balance(&names::nobody(service));
+        balanced.balance(&names::target_group(service, None));
         shares.iter().all(|(group, share)| weight(group) == i32::from(*share)) && *self == balanced
     }
 
@@ -120,10 +120,9 @@ pub fn port(spec: &ServiceSpec) -> u16 {
 }
 
 impl Aws {
-    /// The service's balancer, if it is there.
-    pub(super) async fn balancer(&self, service: &str) -> Result<Option<LoadBalancer>> {
-        let name = names::short(service);
-        match self.balancers.describe_load_balancers().names(&name).send().await {
+    /// The balancer with this name, if it is there.
+    pub(super) async fn balancer(&self, name: &str) -> Result<Option<LoadBalancer>> {
+        match self.balancers.describe_load_balancers().names(name).send().await {
             Ok(found) => Ok(found.load_balancers.unwrap_or_default().pop()),
             Err(error) if is_not_found(&error) => Ok(None),
             Err(error) => Err(error)
@@ -131,17 +130,18 @@ impl Aws {
         }
     }
 
-    async fn present_balancer(&self, service: &str) -> Result<LoadBalancer> {
-        let known = format!("the balancer {} to be known", names::short(service));
-        wait::until(&known, wait::KNOWN_EVERYWHERE, async || self.balancer(service).await).await
+    /// A balancer that has been made.
+    pub(super) async fn present_balancer(&self, name: &str) -> Result<LoadBalancer> {
+        let known = format!("the balancer {name} to be known");
+        wait::until(&known, wait::KNOWN_EVERYWHERE, async || self.balancer(name).await).await
     }
 
-    /// The listener of the service's balancer, if it is there.
-    pub(super) async fn listener(&self, service: &str) -> Result<Option<Listener>> {
-        let Some(balancer) = self.balancer(service).await? else { return Ok(None) };
-        let arn = balancer.load_balancer_arn().unwrap_or_default();
+    /// The listener of the balancer with this name, if it is there.
+    pub(super) async fn listener(&self, balancer: &str) -> Result<Option<Listener>> {
+        let Some(found) = self.balancer(balancer).await? else { return Ok(None) };
+        let arn = found.load_balancer_arn().unwrap_or_default();
         let found = self.balancers.describe_listeners().load_balancer_arn(arn).send().await;
-        let what = || format!("looking for the listener of {service}");
+        let what = || format!("looking for the listener of {balancer}");
         let found = match found {
             Err(error) if is_not_found(&error) => return Ok(None),
             found => found.doing("elasticloadbalancing:DescribeListeners", what)?,
@@ -151,6 +151,11 @@ impl Aws {
             forward: listener.default_actions().first().and_then(forward_in),
             arn: listener.listener_arn.unwrap_or_default(),
         }))
+    }
+
+    /// What the service's listener forwards to; `None`: it is not there, or does something else.
+    pub(super) async fn forward(&self, service: &str) -> Result<Option<Forward>> {
+        Ok(self.listener(&names::balancer(service, None)).await?.and_then(|listener| listener.forward))
     }
 
     /// The ARN of the target group with this name, if it is there.
@@ -204,7 +209,9 @@ impl Aws {
         make.send().await.doing("elasticloadbalancing:CreateTargetGroup", what).map(drop)
     }
 
-    pub(super) async fn make_balancer(&self, spec: &ServiceSpec) -> Result<()> {
+    /// Makes the balancer of the service, or of one of its groups.
+    pub(super) async fn make_balancer(&self, spec: &ServiceSpec, group: Option<&str>) -> Result<()> {
+        let name = names::balancer(&spec.name, group);
         let balancer = &spec.aws.balancer;
         let scheme = match balancer.scheme.unwrap_or_default() {
             Scheme::InternetFacing => LoadBalancerSchemeEnum::InternetFacing,
@@ -213,25 +220,25 @@ impl Aws {
         let make = self
             .balancers
             .create_load_balancer()
-            .name(names::short(&spec.name))
+            .name(&name)
             .r#type(LoadBalancerTypeEnum::Application)
             .scheme(scheme)
             .set_subnets(Some(super::balancer_subnets(spec).to_vec()))
             .set_security_groups(Some(balancer.security_groups.clone()).filter(|groups| !groups.is_empty()))
-            .set_tags(Some(tags(&spec.name, None)));
-        let what = || format!("creating the balancer {}", names::short(&spec.name));
+            .set_tags(Some(tags(&spec.name, group)));
+        let what = || format!("creating the balancer {name}");
         make.send().await.doing("elasticloadbalancing:CreateLoadBalancer", what).map(drop)
     }
 
     /// Waits until the balancer answers.
-    pub(super) async fn active(&self, service: &str) -> Result<LoadBalancer> {
-        wait::until(&format!("the balancer {} to be active", names::short(service)), ACTIVE, async || {
-            let balancer = self.present_balancer(service).await?;
+    pub(super) async fn active(&self, name: &str) -> Result<LoadBalancer> {
+        wait::until(&format!("the balancer {name} to be active"), ACTIVE, async || {
+            let balancer = self.present_balancer(name).await?;
             let state = balancer.state().and_then(|state| state.code());
             match state {
                 Some(LoadBalancerStateEnum::Failed) => {
                     let why = balancer.state().and_then(|state| state.reason()).unwrap_or("AWS gives no reason");
-                    bail!("the balancer {} could not be made: {why}", names::short(service))
+                    bail!("the balancer {name} could not be made: {why}")
                 }
                 Some(LoadBalancerStateEnum::Provisioning) => Ok(None),
                 _ => Ok(Some(balancer)),
@@ -240,10 +247,11 @@ impl Aws {
         .await
     }
 
-    pub(super) async fn make_listener(&self, spec: &ServiceSpec) -> Result<()> {
-        let balancer = self.present_balancer(&spec.name).await?;
+    /// Makes the listener of the service's balancer, or of one of its groups'.
+    pub(super) async fn make_listener(&self, spec: &ServiceSpec, group: Option<&str>) -> Result<()> {
+        let balancer = self.present_balancer(&names::balancer(&spec.name, group)).await?;
         let mut forward = Forward::default();
-        forward.set(&self.present_target_group(&names::nobody(&spec.name)).await?, ALL);
+        forward.set(&self.present_target_group(&names::target_group(&spec.name, group)).await?, ALL);
         let certificate = spec.aws.balancer.certificate.as_ref();
         let make = self
             .balancers
@@ -253,8 +261,8 @@ impl Aws {
             .protocol(if certificate.is_some() { ProtocolEnum::Https } else { ProtocolEnum::Http })
             .set_certificates(certificate.map(|arn| vec![Certificate::builder().certificate_arn(arn).build()]))
             .default_actions(forward.action())
-            .set_tags(Some(tags(&spec.name, None)));
-        let what = || format!("creating the listener of {} on port {}", spec.name, port(spec));
+            .set_tags(Some(tags(&spec.name, group)));
+        let what = || format!("creating the listener of {} on port {}", names::balancer(&spec.name, group), port(spec));
         make.send().await.doing("elasticloadbalancing:CreateListener", what).map(drop)
     }
 
@@ -262,7 +270,7 @@ impl Aws {
     pub(super) async fn divided(&self, service: &str, shares: &BTreeMap<String, u8>) -> Result<(Listener, Forward)> {
         let (listener, mut forward) = self.forwarding(service).await?;
         for (group, share) in shares {
-            let name = names::target_group(service, group);
+            let name = names::target_group(service, Some(group));
             let present = forward.0.iter().find(|it| it.name() == name).map(|it| it.arn.clone());
             let arn = match present {
                 None if *share == 0 => self.target_group(&name).await?,
@@ -272,7 +280,7 @@ impl Aws {
             // A group that is gone has no traffic.
             arn.iter().for_each(|arn| forward.set(arn, i32::from(*share)));
         }
-        forward.balance(&names::nobody(service));
+        forward.balance(&names::target_group(service, None));
         Ok((listener, forward))
     }
 
@@ -280,18 +288,20 @@ impl Aws {
     pub(super) async fn without(&self, service: &str, name: &str) -> Result<(Listener, Forward)> {
         let (listener, mut forward) = self.forwarding(service).await?;
         forward.0.retain(|it| it.name() != name);
-        forward.balance(&names::nobody(service));
+        forward.balance(&names::target_group(service, None));
         Ok((listener, forward))
     }
 
     async fn forwarding(&self, service: &str) -> Result<(Listener, Forward)> {
         let known = format!("the listener of {service} to be known");
-        let listener = wait::until(&known, wait::KNOWN_EVERYWHERE, async || self.listener(service).await).await?;
+        let listener =
+            wait::until(&known, wait::KNOWN_EVERYWHERE, async || self.listener(&names::balancer(service, None)).await)
+                .await?;
         let forward = listener.forward.clone().with_context(|| {
             format!(
                 "the listener of {service} forwards to no target groups: somebody else changed it; have it forward all \
                  to {}, or run `deployer destroy`, and run again",
-                names::nobody(service)
+                names::target_group(service, None)
             )
         })?;
         Ok((listener, forward))
@@ -340,10 +350,10 @@ impl Aws {
         .await
     }
 
-    pub(super) async fn delete_balancer(&self, service: &str) -> Result<()> {
-        let Some(balancer) = self.balancer(service).await? else { return Ok(()) };
+    pub(super) async fn delete_balancer(&self, name: &str) -> Result<()> {
+        let Some(balancer) = self.balancer(name).await? else { return Ok(()) };
         let delete = self.balancers.delete_load_balancer().set_load_balancer_arn(balancer.load_balancer_arn);
-        let what = || format!("deleting the balancer {}", names::short(service));
+        let what = || format!("deleting the balancer {name}");
         delete.send().await.doing("elasticloadbalancing:DeleteLoadBalancer", what).map(drop)
     }
 }

@@ -7,15 +7,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use anyhow::{Context, Result};
-use jiff::Timestamp;
-use manifest::BalancerKind;
-
 use super::alias::{self, BalancerName};
+use super::layout::Layout;
 use super::{application, classic, groups, names, parameters};
 use crate::aws::Aws;
 use crate::aws::failure::Explain;
 use crate::{GroupSpec, ServiceSpec};
+use anyhow::{Context, Result};
+use aws_sdk_route53::types::ChangeAction;
+use jiff::Timestamp;
 
 /// A call that changes something.
 #[derive(Debug, Clone)]
@@ -24,8 +24,10 @@ pub enum Change<'a> {
     Remember(&'a ServiceSpec),
     /// A target group: of this group of the service, or the one without targets.
     CreateTargetGroup(&'a ServiceSpec, Option<&'a str>),
-    CreateBalancer(&'a ServiceSpec),
-    CreateListener(&'a ServiceSpec),
+    /// The service's application balancer, or that of one of its groups.
+    CreateBalancer(&'a ServiceSpec, Option<&'a str>),
+    /// Its listener, which forwards to the target group of the same.
+    CreateListener(&'a ServiceSpec, Option<&'a str>),
     CreateClassic(&'a ServiceSpec),
     CheckHealth(&'a ServiceSpec),
     EnableDraining(&'a str),
@@ -34,6 +36,8 @@ pub enum Change<'a> {
     List(&'a str, &'a str),
     /// The traffic is divided: these shares change, and all at once.
     Divide(&'a str, BTreeMap<String, u8>),
+    /// The same, by weighted records of the service's DNS name.
+    DivideName(&'a ServiceSpec, BTreeMap<String, u8>),
     /// The group joins the classic balancer, which has all its instances in service then.
     Attach(&'a str, &'a str),
     /// The group leaves the classic balancer, and drains.
@@ -42,7 +46,7 @@ pub enum Change<'a> {
     NoteCarrier(&'a str, Option<&'a str>),
     CreateTemplate(&'a GroupSpec),
     /// The Auto Scaling group, in a target group or, with a classic balancer, in nothing yet.
-    CreateGroup(&'a GroupSpec, BalancerKind),
+    CreateGroup(&'a GroupSpec, Layout),
     /// The listener forwards no more to the group's target group.
     Unlist(&'a str, &'a str),
     /// The group's instances leave its target group, and drain.
@@ -55,8 +59,10 @@ pub enum Change<'a> {
     SuspendScaling(&'a str),
     ResumeScaling(&'a str),
     ForgetHold(&'a str),
+    /// The service's DNS name names the group's balancer no more.
+    TakeOffName(&'a ServiceSpec, &'a str),
     RemoveName(&'a ServiceSpec),
-    DeleteBalancer(&'a str),
+    DeleteBalancer(String),
     DeleteClassic(&'a str),
     Forget(&'a str),
 }
@@ -67,15 +73,17 @@ impl Change<'_> {
         match self {
             Self::Remember(_) => "ssm:PutParameter",
             Self::CreateTargetGroup(..) => "elasticloadbalancing:CreateTargetGroup",
-            Self::CreateBalancer(_) | Self::CreateClassic(_) => "elasticloadbalancing:CreateLoadBalancer",
-            Self::CreateListener(_) => "elasticloadbalancing:CreateListener",
+            Self::CreateBalancer(..) | Self::CreateClassic(_) => "elasticloadbalancing:CreateLoadBalancer",
+            Self::CreateListener(..) => "elasticloadbalancing:CreateListener",
             Self::CheckHealth(_) => "elasticloadbalancing:ConfigureHealthCheck",
             Self::EnableDraining(_) => "elasticloadbalancing:ModifyLoadBalancerAttributes",
             Self::Attach(..) => "autoscaling:AttachLoadBalancers",
             Self::Detach(..) => "autoscaling:DetachLoadBalancers",
             Self::NoteCarrier(_, Some(_)) => "elasticloadbalancing:AddTags",
             Self::NoteCarrier(_, None) => "elasticloadbalancing:RemoveTags",
-            Self::PointName(_) | Self::RemoveName(_) => "route53:ChangeResourceRecordSets",
+            Self::PointName(_) | Self::DivideName(..) | Self::TakeOffName(..) | Self::RemoveName(_) => {
+                "route53:ChangeResourceRecordSets"
+            }
             Self::List(..) | Self::Divide(..) | Self::Unlist(..) => "elasticloadbalancing:ModifyListener",
             Self::CreateTemplate(_) => "ec2:CreateLaunchTemplate",
             Self::CreateGroup(..) => "autoscaling:CreateAutoScalingGroup",
@@ -98,8 +106,8 @@ impl fmt::Display for Change<'_> {
         write!(f, "{} ", self.call())?;
         match self {
             Self::Remember(spec) => f.write_str(&parameters::name(&spec.name, "service")),
-            Self::CreateTargetGroup(spec, group) => f.write_str(&target_group(spec, *group)),
-            Self::CreateBalancer(spec) => f.write_str(&names::short(&spec.name)),
+            Self::CreateTargetGroup(spec, group) => f.write_str(&names::target_group(&spec.name, *group)),
+            Self::CreateBalancer(spec, group) => f.write_str(&names::balancer(&spec.name, *group)),
             Self::CheckHealth(spec) => write!(f, "{} {}", names::short(&spec.name), spec.health),
             Self::EnableDraining(service) => write!(f, "{} connection draining", names::short(service)),
             Self::Attach(service, group) | Self::Detach(service, group) => {
@@ -108,10 +116,13 @@ impl fmt::Display for Change<'_> {
             Self::NoteCarrier(service, carrier) => {
                 write!(f, "{} carrier {}", names::short(service), carrier.unwrap_or("none"))
             }
-            Self::CreateListener(spec) | Self::CreateClassic(spec) => {
-                write!(f, "{} port {}", names::short(&spec.name), application::port(spec))
+            Self::CreateListener(spec, group) => {
+                write!(f, "{} port {}", names::balancer(&spec.name, *group), application::port(spec))
             }
+            Self::CreateClassic(spec) => write!(f, "{} port {}", names::short(&spec.name), application::port(spec)),
             Self::PointName(spec) => write!(f, "UPSERT {} alias of {}", spec.dns, names::short(&spec.name)),
+            Self::DivideName(spec, shares) => write!(f, "UPSERT {} {}", spec.dns, crate::shares(shares)),
+            Self::TakeOffName(spec, group) => write!(f, "DELETE {} {group}", spec.dns),
             Self::RemoveName(spec) => write!(f, "DELETE {}", spec.dns),
             Self::Divide(service, shares) => {
                 write!(f, "{} {}", names::short(service), crate::shares(shares))
@@ -123,8 +134,8 @@ impl fmt::Display for Change<'_> {
                 write!(f, "{} {} instances", spec.name, spec.initial.unwrap_or(spec.size))
             }
             Self::NoteHold(group, until) => write!(f, "{group} held until {until:.0}"),
-            Self::DeleteTargetGroup(name) => f.write_str(name),
-            Self::DeleteBalancer(service) | Self::DeleteClassic(service) => f.write_str(&names::short(service)),
+            Self::DeleteTargetGroup(name) | Self::DeleteBalancer(name) => f.write_str(name),
+            Self::DeleteClassic(service) => f.write_str(&names::short(service)),
             Self::Forget(service) => f.write_str(&parameters::path(service)),
             Self::Drain(_, group)
             | Self::DeleteTemplate(group)
@@ -134,11 +145,6 @@ impl fmt::Display for Change<'_> {
             | Self::ForgetHold(group) => f.write_str(group),
         }
     }
-}
-
-/// The name of a target group of a service: of one of its groups, or the one without targets.
-fn target_group(spec: &ServiceSpec, group: Option<&str>) -> String {
-    group.map_or_else(|| names::nobody(&spec.name), |group| names::target_group(&spec.name, group))
 }
 
 impl Aws {
@@ -174,9 +180,11 @@ impl Aws {
     async fn is_made(&self, change: &Change<'_>) -> Result<bool> {
         Ok(match change {
             Change::Remember(spec) => self.recorded(&spec.name).await?.as_ref() == Some(*spec),
-            Change::CreateTargetGroup(spec, group) => self.target_group(&target_group(spec, *group)).await?.is_some(),
-            Change::CreateBalancer(spec) => self.balancer(&spec.name).await?.is_some(),
-            Change::CreateListener(spec) => self.listener(&spec.name).await?.is_some(),
+            Change::CreateTargetGroup(spec, group) => {
+                self.target_group(&names::target_group(&spec.name, *group)).await?.is_some()
+            }
+            Change::CreateBalancer(spec, group) => self.balancer(&names::balancer(&spec.name, *group)).await?.is_some(),
+            Change::CreateListener(spec, group) => self.listener(&names::balancer(&spec.name, *group)).await?.is_some(),
             Change::CreateClassic(spec) => self.classic(&spec.name).await?.is_some(),
             Change::CheckHealth(spec) => self.is_checking(spec).await?,
             Change::EnableDraining(service) => self.is_draining(service).await?,
@@ -189,14 +197,16 @@ impl Aws {
             },
             Change::List(service, group) => self.is_listed(service, group).await?,
             Change::Divide(service, shares) => {
-                let forward = self.listener(service).await?.and_then(|listener| listener.forward);
-                forward.is_some_and(|forward| forward.is_divided(service, shares))
+                self.forward(service).await?.is_some_and(|forward| forward.is_divided(service, shares))
             }
+            // Answers of before have to run out, whoever began it.
+            Change::DivideName(..) => false,
             Change::CreateTemplate(spec) => self.has_template(&spec.name).await?,
             Change::CreateGroup(spec, _) => self.group(&spec.name).await?.is_some(),
             Change::Unlist(service, group) => !self.is_listed(service, group).await?,
             // What drains has to be waited for, whoever began it.
-            Change::Drain(service, group) => match self.target_group(&names::target_group(service, group)).await? {
+            Change::Drain(service, group) => match self.target_group(&names::target_group(service, Some(group))).await?
+            {
                 Some(arn) => self.target_health(&arn).await?.is_empty(),
                 None => true,
             },
@@ -210,6 +220,8 @@ impl Aws {
             Change::ResumeScaling(group) | Change::ForgetHold(group) => {
                 self.group(group).await?.is_none_or(|group| !groups::is_held(&group))
             }
+            Change::TakeOffName(spec, group) => !self.weights(spec).await?.contains(group),
+            Change::RemoveName(spec) if Layout::of(spec) == Layout::Records => self.weights(spec).await?.is_empty(),
             Change::RemoveName(spec) => match self.balancer_name(spec).await? {
                 Some(balancer) => {
                     let record = self.address_record(spec).await?;
@@ -217,7 +229,7 @@ impl Aws {
                 }
                 None => true,
             },
-            Change::DeleteBalancer(service) => self.balancer(service).await?.is_none(),
+            Change::DeleteBalancer(name) => self.balancer(name).await?.is_none(),
             Change::DeleteClassic(service) => self.classic(service).await?.is_none(),
             // It costs as much to find out as to do.
             Change::Forget(_) => false,
@@ -236,10 +248,10 @@ impl Aws {
                 }
             }
             Change::CreateTargetGroup(spec, group) => {
-                self.make_target_group(spec, &target_group(spec, *group), *group).await
+                self.make_target_group(spec, &names::target_group(&spec.name, *group), *group).await
             }
-            Change::CreateBalancer(spec) => self.make_balancer(spec).await,
-            Change::CreateListener(spec) => self.make_listener(spec).await,
+            Change::CreateBalancer(spec, group) => self.make_balancer(spec, *group).await,
+            Change::CreateListener(spec, group) => self.make_listener(spec, *group).await,
             Change::CreateClassic(spec) => self.make_classic(spec).await,
             Change::CheckHealth(spec) => self.check_health(spec).await,
             Change::EnableDraining(service) => self.enable_draining(service).await,
@@ -258,21 +270,22 @@ impl Aws {
                 let (listener, forward) = self.divided(service, shares).await?;
                 self.modify_listener(service, &listener, &forward).await
             }
+            Change::DivideName(spec, shares) => self.divide_name(spec, shares).await,
             Change::CreateTemplate(spec) => self.make_template(spec).await,
-            Change::CreateGroup(spec, BalancerKind::Application) => {
-                let target_group = names::target_group(&spec.service, &spec.name);
+            Change::CreateGroup(spec, Layout::Attachment) => self.make_group(spec, None).await,
+            Change::CreateGroup(spec, Layout::Listener | Layout::Records) => {
+                let target_group = names::target_group(&spec.service, Some(&spec.name));
                 self.make_group(spec, Some(self.present_target_group(&target_group).await?)).await
             }
-            Change::CreateGroup(spec, BalancerKind::Classic) => self.make_group(spec, None).await,
             Change::Unlist(service, group) => {
-                let (listener, forward) = self.without(service, &names::target_group(service, group)).await?;
+                let (listener, forward) = self.without(service, &names::target_group(service, Some(group))).await?;
                 self.modify_listener(service, &listener, &forward).await
             }
             Change::Drain(service, group) => {
                 if let Some(group) = self.group(group).await?.filter(|group| !group.target_group_arns().is_empty()) {
                     self.leave_target_groups(&group).await?;
                 }
-                self.drained(&names::target_group(service, group)).await
+                self.drained(&names::target_group(service, Some(group))).await
             }
             Change::DeleteTargetGroup(name) => self.delete_target_group(name).await,
             Change::DeleteTemplate(group) => self.delete_template(group).await,
@@ -287,27 +300,29 @@ impl Aws {
                 None => Ok(()),
             },
             Change::ForgetHold(group) => self.forget_hold(group).await,
+            Change::TakeOffName(spec, group) => self.take_off_name(spec, group).await,
+            Change::RemoveName(spec) if Layout::of(spec) == Layout::Records => self.remove_weights(spec).await,
             Change::RemoveName(spec) => match self.address_record(spec).await? {
-                Some(record) => self.remove_record(spec, record).await,
+                Some(record) => self.change_records(spec, [(ChangeAction::Delete, record)]).await,
                 None => Ok(()),
             },
-            Change::DeleteBalancer(service) => self.delete_balancer(service).await,
+            Change::DeleteBalancer(name) => self.delete_balancer(name).await,
             Change::DeleteClassic(service) => self.delete_classic(service).await,
             Change::Forget(service) => self.forget(service).await,
         }
     }
 
     async fn is_listed(&self, service: &str, group: &str) -> Result<bool> {
-        let forward = self.listener(service).await?.and_then(|listener| listener.forward);
-        Ok(forward.is_some_and(|forward| forward.weight(&names::target_group(service, group)).is_some()))
+        let forward = self.forward(service).await?;
+        Ok(forward.is_some_and(|forward| forward.weight(&names::target_group(service, Some(group))).is_some()))
     }
 
     /// Where the service's balancer is, if it is there.
     async fn balancer_name(&self, spec: &ServiceSpec) -> Result<Option<BalancerName>> {
-        if super::kind(spec) == BalancerKind::Classic {
+        if Layout::of(spec) == Layout::Attachment {
             return self.classic(&spec.name).await?.map(classic::name_of).transpose();
         }
-        let balancer = self.balancer(&spec.name).await?;
+        let balancer = self.balancer(&names::balancer(&spec.name, None)).await?;
         Ok(balancer.map(|it| BalancerName {
             dns: it.dns_name.unwrap_or_default(),
             zone: it.canonical_hosted_zone_id.unwrap_or_default(),

@@ -24,14 +24,16 @@ pub fn short(service: &str) -> String {
     format!("{begin}-{}", &digest[..DIGITS])
 }
 
-/// The name of the group's target group.
-pub fn target_group(service: &str, group: &str) -> String {
-    format!("{}{}", short(service), group.strip_prefix(service).unwrap_or(group))
+/// The name of the group's target group; or of the one that never has targets: what is forwarded to it is answered
+/// with 503.
+pub fn target_group(service: &str, group: Option<&str>) -> String {
+    let end = group.map_or("-none", |group| group.strip_prefix(service).unwrap_or(group));
+    format!("{}{end}", short(service))
 }
 
-/// The name of the target group that never has targets: what is forwarded to it is answered with 503.
-pub fn nobody(service: &str) -> String {
-    format!("{}-none", short(service))
+/// The name of the service's balancer, or of the group's own.
+pub fn balancer(service: &str, group: Option<&str>) -> String {
+    group.map_or_else(|| short(service), |_| target_group(service, group))
 }
 
 /// The name of the target group with this ARN, `arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID`.
@@ -45,15 +47,17 @@ mod tests {
 
     #[test]
     fn a_name_that_fits_stays_as_it_is() {
-        assert_eq!(target_group("hello-live", "hello-live-v003"), "hello-live-v003");
-        assert_eq!(nobody("hello-live"), "hello-live-none");
+        assert_eq!(target_group("hello-live", Some("hello-live-v003")), "hello-live-v003");
+        assert_eq!(target_group("hello-live", None), "hello-live-none");
+        assert_eq!(balancer("hello-live", None), "hello-live");
     }
 
     #[test]
     fn longer_names_are_shortened_and_stay_apart() {
         let of = |end: &str| short(&format!("a-component-with-a-rather-long-name-{end}"));
         assert_ne!(of("live"), of("stage"));
-        let group = target_group(&format!("{}-live", "a".repeat(40)), &format!("{}-live-v003", "a".repeat(40)));
+        let group = format!("{}-live-v003", "a".repeat(40));
+        let group = target_group(&format!("{}-live", "a".repeat(40)), Some(&group));
         assert!(group.len() <= 32 && group.ends_with("-v003"), "{group}");
     }
 

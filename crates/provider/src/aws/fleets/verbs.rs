@@ -3,54 +3,65 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use manifest::BalancerKind;
 
 use super::change::Change;
-use super::{kind, names};
+use super::layout::Layout;
+use super::names;
 use crate::{GroupSpec, ServiceSpec};
 
+/// Where each group has a balancer of its own, the first group brings the first balancer and the name.
 pub fn creating_service(spec: &ServiceSpec) -> Vec<Change<'_>> {
-    let balancer = match kind(spec) {
-        BalancerKind::Application => {
-            [Change::CreateTargetGroup(spec, None), Change::CreateBalancer(spec), Change::CreateListener(spec)]
+    let mut changes = vec![Change::Remember(spec)];
+    match Layout::of(spec) {
+        Layout::Listener => {
+            changes.extend([Change::CreateTargetGroup(spec, None), Change::CreateBalancer(spec, None)]);
+            changes.extend([Change::CreateListener(spec, None), Change::PointName(spec)]);
         }
-        BalancerKind::Classic => {
-            [Change::CreateClassic(spec), Change::CheckHealth(spec), Change::EnableDraining(&spec.name)]
+        Layout::Attachment => {
+            changes.extend([Change::CreateClassic(spec), Change::CheckHealth(spec)]);
+            changes.extend([Change::EnableDraining(&spec.name), Change::PointName(spec)]);
         }
-    };
-    [Change::Remember(spec)].into_iter().chain(balancer).chain([Change::PointName(spec)]).collect()
+        Layout::Records => {}
+    }
+    changes
 }
 
 pub fn creating_group<'a>(service: &'a ServiceSpec, spec: &'a GroupSpec) -> Vec<Change<'a>> {
-    let target_group = match kind(service) {
-        BalancerKind::Application => {
-            vec![Change::CreateTargetGroup(service, Some(&spec.name)), Change::List(&service.name, &spec.name)]
-        }
-        BalancerKind::Classic => Vec::new(),
+    let (layout, name) = (Layout::of(service), spec.name.as_str());
+    let mut changes = match layout {
+        Layout::Listener => vec![Change::CreateTargetGroup(service, Some(name)), Change::List(&service.name, name)],
+        Layout::Attachment => Vec::new(),
+        Layout::Records => vec![
+            Change::CreateTargetGroup(service, Some(name)),
+            Change::CreateBalancer(service, Some(name)),
+            Change::CreateListener(service, Some(name)),
+        ],
     };
-    let group = [Change::CreateTemplate(spec), Change::CreateGroup(spec, kind(service))];
-    target_group.into_iter().chain(group).collect()
+    changes.extend([Change::CreateTemplate(spec), Change::CreateGroup(spec, layout)]);
+    changes
 }
 
 /// What gets traffic is held no longer: from before it has it.
 pub fn dividing<'a>(spec: &'a ServiceSpec, weights: &'a BTreeMap<String, u8>) -> Vec<Change<'a>> {
     let service = &spec.name;
     let carrying = || weights.iter().filter(|(_, weight)| **weight > 0).map(|(group, _)| group.as_str());
-    let freed = carrying().flat_map(freeing);
-    match kind(spec) {
-        BalancerKind::Application => freed.chain([Change::Divide(service, weights.clone())]).collect(),
-        BalancerKind::Classic => {
+    let mut changes: Vec<_> = carrying().flat_map(freeing).collect();
+    match Layout::of(spec) {
+        Layout::Listener => changes.push(Change::Divide(service, weights.clone())),
+        Layout::Records => changes.push(Change::DivideName(spec, weights.clone())),
+        Layout::Attachment => {
+            changes.extend(carrying().map(|group| Change::Attach(service, group)));
+            changes.push(Change::NoteCarrier(service, carrying().next()));
             let others = weights.iter().filter(|(_, weight)| **weight == 0);
-            let detached = others.map(|(group, _)| Change::Detach(service, group));
-            let attached = carrying().map(|group| Change::Attach(service, group));
-            freed.chain(attached).chain([Change::NoteCarrier(service, carrying().next())]).chain(detached).collect()
+            changes.extend(others.map(|(group, _)| Change::Detach(service, group)));
         }
     }
+    changes
 }
 
 /// Of a switch that was stopped, the group may still be attached to a classic balancer.
 pub fn holding<'a>(spec: &'a ServiceSpec, group: &'a str, until: Timestamp) -> Vec<Change<'a>> {
-    let left = (kind(spec) == BalancerKind::Classic).then_some(Change::Detach(&spec.name, group));
+    let left = (Layout::of(spec) == Layout::Attachment).then_some(Change::Detach(&spec.name, group));
     left.into_iter().chain([Change::NoteHold(group, until), Change::SuspendScaling(group)]).collect()
 }
 
@@ -61,18 +72,26 @@ pub fn freeing(group: &str) -> Vec<Change<'_>> {
 /// The Auto Scaling group goes last: while it is there, so is the group.
 pub fn destroying_group<'a>(spec: &'a ServiceSpec, group: &'a str) -> Vec<Change<'a>> {
     let service = &spec.name;
-    let off = match kind(spec) {
-        BalancerKind::Application => vec![
-            Change::Unlist(service, group),
+    let mut changes = match Layout::of(spec) {
+        Layout::Listener => vec![Change::Unlist(service, group), Change::Drain(service, group)],
+        Layout::Attachment => vec![Change::Detach(service, group)],
+        Layout::Records => vec![
+            Change::TakeOffName(spec, group),
             Change::Drain(service, group),
-            Change::DeleteTargetGroup(names::target_group(service, group)),
+            Change::DeleteBalancer(names::balancer(service, Some(group))),
         ],
-        BalancerKind::Classic => vec![Change::Detach(service, group)],
     };
-    off.into_iter().chain([Change::DeleteTemplate(group), Change::DeleteGroup(group)]).collect()
+    if Layout::of(spec) != Layout::Attachment {
+        changes.push(Change::DeleteTargetGroup(names::target_group(service, Some(group))));
+    }
+    changes.extend([Change::DeleteTemplate(group), Change::DeleteGroup(group)]);
+    changes
 }
 
-/// The name goes first, so that nobody asks any more, and the balancer with its listener before what they forward to.
+/// The name goes first, so that nobody asks any more, and a balancer with its listener before what they forward to.
+///
+/// `target_groups` are the names of all that there are of the service. A group's own balancer is called as its target
+/// group is, which was there first.
 pub fn destroying_service<'a>(
     spec: &'a ServiceSpec,
     groups: impl Iterator<Item = &'a str> + Clone,
@@ -80,16 +99,17 @@ pub fn destroying_service<'a>(
 ) -> Vec<Change<'a>> {
     let service = &spec.name;
     let mut changes = vec![Change::RemoveName(spec)];
-    match kind(spec) {
-        BalancerKind::Application => {
-            changes.push(Change::DeleteBalancer(service));
-            changes.extend(groups.clone().map(|group| Change::Drain(service, group)));
-            changes.extend(target_groups.into_iter().map(Change::DeleteTargetGroup));
-        }
-        BalancerKind::Classic => {
+    match Layout::of(spec) {
+        Layout::Listener => changes.push(Change::DeleteBalancer(names::balancer(service, None))),
+        Layout::Records => changes.extend(target_groups.iter().cloned().map(Change::DeleteBalancer)),
+        Layout::Attachment => {
             changes.extend(groups.clone().map(|group| Change::Detach(service, group)));
             changes.push(Change::DeleteClassic(service));
         }
+    }
+    if Layout::of(spec) != Layout::Attachment {
+        changes.extend(groups.clone().map(|group| Change::Drain(service, group)));
+        changes.extend(target_groups.into_iter().map(Change::DeleteTargetGroup));
     }
     changes.extend(groups.flat_map(|group| [Change::DeleteTemplate(group), Change::DeleteGroup(group)]));
     changes
