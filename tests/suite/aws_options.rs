@@ -108,8 +108,7 @@ fn the_image_has_what_the_template_says() {
     let copied = only(requests(&emulator, "ec2:CopyImage"));
     assert_eq!((&copied["Encrypted"], &copied["KmsKeyId"]), (&json!("true"), &json!("alias/there")));
 
-    let manifest: Value =
-        serde_json::from_slice(&fs::read(rig.path().join("packer-manifest.json")).unwrap()).unwrap();
+    let manifest: Value = serde_json::from_slice(&fs::read(rig.path().join("packer-manifest.json")).unwrap()).unwrap();
     let id = manifest["builds"][0]["artifact_id"].as_str().unwrap();
     let copy = id.split_once(",eu-west-1:ami-").map(|(image, _)| image);
     assert_eq!(copy, Some(format!("us-east-1:{}", built.stdout.trim()).as_str()));
