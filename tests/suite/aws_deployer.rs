@@ -7,7 +7,7 @@ use std::fs;
 
 use manifest::BalancerKind;
 use manifest::component::FleetSettings;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::aws_region::{Region, SERVICE};
 use crate::rig::{Ended, wait_for};
@@ -116,19 +116,21 @@ fn a_first_deployment_and_a_destruction_that_are_killed_at_any_change_are_comple
 fn all_of_it(trouble: &str) {
     // Reading takes its time as well.
     let region = Region::with(|fleet| fleet.healthy_seconds = Some(60));
-    let run = |command: &str, image: usize| {
+    let in_trouble = |run: &dyn Fn()| {
         region.emulator.script(&json!({"call": "*", "only": "changes", "each": true, "do": trouble}));
         region.emulator.script(&json!({"call": "*", "only": "reads", "each": "name", "do": trouble}));
-        region.run(command, image);
+        run();
         region.emulator.forget_script();
     };
-    run("deploy", 0);
-    run("plan", 1);
-    run("deploy", 1);
-    run("rollback", 1);
-    run("status", 1);
+    for (command, image) in [("deploy", 0), ("plan", 1), ("deploy", 1), ("rollback", 1), ("status", 1)] {
+        in_trouble(&|| drop(region.run(command, image)));
+    }
     region.assert_serves("hello-local-v000", Some("hello-local-v001"), 0);
-    run("destroy", 0);
+    for command in ["list", "repair", "gc"] {
+        in_trouble(&|| region.run_plain(command));
+    }
+    assert_eq!(region.assert_whole().2, "hello-local-v000");
+    in_trouble(&|| drop(region.run("destroy", 0)));
     region.assert_empty();
 }
 
