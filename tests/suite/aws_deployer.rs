@@ -7,7 +7,7 @@ use std::fs;
 
 use manifest::BalancerKind;
 use manifest::component::FleetSettings;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::aws_region::{Region, SERVICE};
 use crate::rig::{Ended, wait_for};
