@@ -126,3 +126,15 @@ fn snapshots_of_the_image_that_is_replaced_go_where_the_template_says_so() {
     assert_eq!(publish("img-new"), ["shared", "new"], "the other image consists of it");
     assert_eq!(setting.images().len(), 2);
 }
+
+#[test]
+fn what_an_image_cannot_have_is_refused_by_name() {
+    let setting = Setting::new();
+    setting.image("hello", 1 << 20, &[(100, b"1")]);
+    let record = setting.rig.state().join("images/img-hello/image.json");
+    fs::write(&record, fs::read_to_string(&record).unwrap().replace("\"hvm\"", "\"paravirtual\"")).unwrap();
+    setting.write_manifest("img-hello", |volume| volume["publication"] = json!({ "ena": true, "boot_mode": "uefi" }));
+    let words = ["registering a paravirtual image: the template says ena_support, boot_mode", "only hvm images"];
+    refused(&setting.publish(&[]), 2, &words);
+    assert!(setting.snapshots().is_empty());
+}

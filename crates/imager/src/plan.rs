@@ -244,10 +244,11 @@ async fn read_builder<P: Images>(provider: &P, template: &Template, builder: &st
     let options = Builder::read(options, &values)?;
     if !P::HAS_MEDIA {
         let amazon = &options.amazon;
-        let published = "on AWS, also by `imager publish` of a manifest's images";
-        for (names, used) in [(&amazon.of_build, "with --provider aws"), (&amazon.of_image, published)] {
+        for (names, publish) in
+            [(&amazon.of_build, ""), (&amazon.of_image, ", and by `imager publish` of a manifest's images")]
+        {
             if !names.is_empty() {
-                narrate::note(&format!("{}: only used {used}", names.join(", ")));
+                narrate::note(&format!("{}: only used with --provider aws{publish}", names.join(", ")));
             }
         }
     }

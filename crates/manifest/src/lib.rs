@@ -5,7 +5,7 @@
 //! document: pure data, with no I/O beyond reading and writing itself.
 //!
 //! * [`Manifest`] is the whole document; [`component`] is the part that a
-//!   component's own `component.toml` says; [`entry`] has the stages' sections.
+//!   component's own `component.toml` says; `entry` has the stages' sections.
 //! * [`read`] and [`update`] are the only ways in and out of a file; [`parse`] and [`edit`] are what they do to its text,
 //!   for who keeps it elsewhere.
 //! * [`json_schema`] is the contract for everyone who is not written in Rust.

@@ -5,6 +5,7 @@ use aws_sdk_ec2::types::{
     ArchitectureValues, BlockDeviceMapping, BootModeValues, EbsBlockDevice, Image, ImdsSupportValues, Snapshot, Tag,
     VolumeType,
 };
+use cli::BadInput;
 use manifest::{BlockDevice, Publication};
 
 use super::ami::{self, Ami};
@@ -28,6 +29,7 @@ impl Aws {
     ) -> Result<RegisteredImage> {
         let key = volume.complete.as_ref();
         let key = key.with_context(|| format!("volume {} is not complete: provision it first", volume.id))?;
+        check_type(&volume.virtualization_type, &registration.publication)?;
         let mut registration = registration.clone();
         registration.tags.insert(LAYER.to_owned(), key.clone());
         registration.tags.extend(volume.source_image.as_ref().map(|id| (SOURCE_IMAGE.to_owned(), id.value.clone())));
@@ -139,6 +141,23 @@ impl Aws {
         let asked = asked.tags(Tag::builder().key(EXPIRES).build()).send().await;
         asked.doing("ec2:DeleteTags", || format!("ending the lease of {}", ids.join(", "))).map(drop)
     }
+}
+
+/// Refuses what the template says and an image of this type cannot have (EC2 API reference, RegisterImage).
+pub(super) fn check_type(virtualization_type: &str, publication: &Publication) -> Result<(), BadInput> {
+    let hvm = [
+        ("ena_support", publication.ena == Some(true)),
+        ("sriov_support", publication.sriov == Some(true)),
+        ("boot_mode", publication.boot_mode.is_some()),
+        ("tpm_support", publication.tpm.is_some()),
+        ("uefi_data", publication.uefi_data.is_some()),
+    ];
+    let said: Vec<_> = hvm.into_iter().filter_map(|(name, said)| said.then_some(name)).collect();
+    if virtualization_type == "hvm" || said.is_empty() {
+        return Ok(());
+    }
+    let why = format!("the template says {}, and only hvm images have that", said.join(", "));
+    Err(BadInput::new(format!("registering a {virtualization_type} image"), why, "remove it from the builder"))
 }
 
 /// What there is of an image's name.

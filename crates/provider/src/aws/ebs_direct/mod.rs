@@ -21,7 +21,7 @@ use manifest::{Identity, IdentityKind, Medium};
 use super::Aws;
 use super::ami::{self, Ami};
 use super::images::place;
-use super::registration::{architecture, rooted, with};
+use super::registration::{architecture, check_type, rooted, with};
 use super::tags::{self, DIGEST};
 use super::volumes::ROOT_PARTITION;
 use crate::local::{BLOCK, Local};
@@ -67,6 +67,7 @@ fn blocks_of(gib: u64) -> usize {
 impl Aws {
     /// Publishes an image of this machine: snapshot, register and tag. What is there already is not made again.
     pub async fn publish(&self, from: &Local, image: &RegisteredImage, spec: &PublishSpec) -> Result<Published> {
+        check_type(&image.virtualization_type, &spec.registration.publication)?;
         let lock = format!("publish-{}-{}", self.region, image.digest.value);
         let _lock = from.lock(&lock, &format!("the publication of {} to {}", image.id, self.region))?;
         let journal = Journal::of(&from.cache(), &self.region, &image.digest.value);
