@@ -81,6 +81,8 @@ class Gateway:
         region = region_of(environ)
         refused = self.strict.refusal(region, call) or unique.refusal(region, call)
         if refused:
+            if rule and rule["do"] == "hang":
+                hold(environ, rule)
             rule = {"code": refused[0], "message": refused[1]}
             return answer(start_response, "400 Refused", *refusal(environ, rule))
         known = self.strict.answered(call)

@@ -4,45 +4,62 @@
 use serde_json::json;
 
 use crate::aws_account::{assert_one_of_each, build, described, disk, on_aws, only, tag, template, with_artifact};
-use crate::rig::{Ended, loop_devices, processes_with, shell, succeeded, wait_for};
+use crate::emulator::Emulator;
+use crate::rig::{Ended, Rig, loop_devices, processes_with, shell, succeeded, wait_for};
 
-#[test]
-fn a_snapshot_that_is_killed_anywhere_is_taken_up() {
-    let (rig, emulator) = with_artifact();
-    let text = template(&emulator, r#", "ami_users": ["111111111111"]"#, &[r#"{ "type": "artifact" }"#]);
-    succeeded(rig.provision(&text, &[]));
+/// Kills `imager snapshot` at each of these calls, before it was carried out and after, and runs it again: all is as
+/// after one undisturbed run. `set` is done ahead of each. Returns how often it was killed.
+fn kill_snapshot_at(rig: &Rig, emulator: &Emulator, calls: &str, set: impl Fn()) -> u32 {
     let provisioned = std::fs::read(rig.manifest_path()).unwrap();
     let mut killed = 0;
-    for before in [true, false] {
+    for how in ["stall", "hang"] {
         for call in 0.. {
+            set();
             let done = emulator.calls().len();
-            emulator.forget_script();
-            emulator.script(&json!({ "call": "ec2:*", "after": call, "do": if before { "stall" } else { "hang" } }));
+            emulator.script(&json!({ "call": calls, "after": call, "do": how }));
             let mut child = rig.spawn("imager", &["snapshot"]);
             let reached = wait_for("the call, or the end", || {
                 let ended = child.try_wait().unwrap().is_some();
                 let held = emulator.calls()[done..].iter().any(|call| call["held"] == true);
                 (ended || held).then_some(held)
             });
-            if !reached {
-                break;
-            }
             child.kill().unwrap();
             child.wait().unwrap();
             emulator.forget_script();
-            killed += 1;
             let taken = succeeded(rig.ask("imager", &["snapshot"]));
-            let (image, _) = assert_one_of_each(&emulator);
+            let (image, _) = assert_one_of_each(emulator);
             assert_eq!(image["ImageId"], taken.stdout.trim());
             succeeded(rig.ask("imager", &["remove", taken.stdout.trim()]));
             std::fs::write(rig.manifest_path(), &provisioned).unwrap();
+            if !reached {
+                break;
+            }
+            killed += 1;
         }
-        emulator.forget_script();
-        let image = only(described(&emulator, "Images"));
-        succeeded(rig.ask("imager", &["remove", image["ImageId"].as_str().unwrap()]));
-        std::fs::write(rig.manifest_path(), &provisioned).unwrap();
     }
+    killed
+}
+
+#[test]
+fn a_snapshot_that_is_killed_anywhere_is_taken_up() {
+    let (rig, emulator) = with_artifact();
+    let text = template(&emulator, r#", "ami_users": ["111111111111"]"#, &[r#"{ "type": "artifact" }"#]);
+    succeeded(rig.provision(&text, &[]));
+    let killed = kill_snapshot_at(&rig, &emulator, "ec2:*", || {});
     assert!(killed > 16, "{killed}");
+}
+
+#[test]
+fn a_name_is_taken_over_by_who_is_killed_anywhere() {
+    let (rig, emulator) = with_artifact();
+    let text = template(&emulator, r#", "force_deregister": true"#, &[r#"{ "type": "artifact" }"#]);
+    succeeded(rig.provision(&text, &[]));
+    let somebodys = || drop(emulator.ask("ec2", "register_image", &json!({"Name": "image-b"})));
+    let killed = kill_snapshot_at(&rig, &emulator, "ec2:DeregisterImage", somebodys);
+    // It is refused, registered under another name, and under its own; the old one and the interim one are given up.
+    assert_eq!(killed, 2 * 2);
+    let killed = kill_snapshot_at(&rig, &emulator, "ec2:RegisterImage", somebodys);
+    assert_eq!(killed, 2 * 3);
 }
 
 #[test]
@@ -72,25 +89,36 @@ fn a_name_is_taken_over_when_nothing_else_is_wrong() {
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("the image name 'image-b' is taken by ami-"), "{}", refused.stderr);
 
-    // EC2 refuses the new one for its name, and then for another reason: the old one is registered again.
-    let reason = json!({ "call": "ec2:RegisterImage", "after": 1, "do": "refuse", "code": "InvalidParameterValue", "message": "no" });
-    emulator.script(&reason);
+    // EC2 refuses the new one for its name, and then for another reason: the old one is not given up.
+    let reason = |after: u32| json!({ "call": "ec2:RegisterImage", "after": after, "do": "refuse", "code": "InvalidParameterValue", "message": "no" });
+    emulator.script(&reason(1));
     let failed = build(&rig, &second, &["-force"]);
     assert_eq!(failed.code, Some(3), "{}", failed.stderr);
-    assert!(failed.stderr.contains("which had the name, is registered again as ami-"), "{}", failed.stderr);
+    assert_eq!(only(described(&emulator, "Images"))["ImageId"], first.stdout.trim());
+
+    // It refuses it again once the old one is given up: the new one is there all the same.
+    emulator.script(&reason(2));
+    let failed = build(&rig, &second, &["-force"]);
+    assert_eq!(failed.code, Some(3), "{}", failed.stderr);
     let image = only(described(&emulator, "Images"));
-    assert_ne!(image["ImageId"], first.stdout.trim());
-    assert_eq!(tag(&image, "kiln:stage"), Some("imager"));
+    let id = image["ImageId"].as_str().unwrap();
+    assert!(failed.stderr.contains(&format!("the new image is {id}, called 'image-b (interim)'")), "{}", failed.stderr);
     let content = disk(&emulator, &image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]);
-    assert_eq!(rig.read_from(&content, "/content"), "1");
+    assert_eq!(rig.read_from(&content, "/content"), "2");
+    let built = succeeded(build(&rig, &second, &["-force"]));
+    let image = only(described(&emulator, "Images"));
+    assert_eq!((image["ImageId"].as_str(), &image["Name"]), (Some(built.stdout.trim()), &json!("image-b")));
+    assert_eq!(tag(&image, "kiln:expires"), None);
+    let replaced = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"].clone();
 
     let options = r#", "force_deregister": true, "force_delete_snapshot": true"#;
-    let third = template(&emulator, options, &[&shell("echo 2 > /content")]);
+    let third = template(&emulator, options, &[&shell("echo 3 > /content")]);
     let built = succeeded(build(&rig, &third, &[]));
     let image = only(described(&emulator, "Images"));
     assert_eq!(image["ImageId"], built.stdout.trim());
-    let snapshot = only(described(&emulator, "Snapshots"));
-    assert_eq!(rig.read_from(&disk(&emulator, &snapshot["SnapshotId"]), "/content"), "2");
+    let snapshot = &image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"];
+    assert_eq!(rig.read_from(&disk(&emulator, snapshot), "/content"), "3");
+    assert!(!described(&emulator, "Snapshots").iter().any(|snapshot| snapshot["SnapshotId"] == replaced));
 }
 
 #[test]

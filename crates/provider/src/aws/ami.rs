@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
     ArchitectureValues, BlockDeviceMapping, BootModeValues, DeviceType, EbsBlockDevice, Image, ImageState,
     ImdsSupportValues, ResourceType, TpmSupportValues, VolumeType,
 };
-use cli::narrate;
 
 use super::failure::{Explain, code, is_not_found};
+use super::lease::{self, EXPIRES};
 use super::tags::{self, Tags, filter};
 use super::wait::{self, KNOWN_EVERYWHERE};
 
@@ -153,6 +153,12 @@ impl Ami {
     }
 }
 
+/// What an image is called while another one has its name.
+fn interim_name(name: &str) -> String {
+    // 128 characters are allowed.
+    format!("{} (interim)", name.chars().take(100).collect::<String>())
+}
+
 /// A device of an image that is a snapshot's content and goes when its instance goes.
 pub(super) fn device(name: &str, snapshot: &str, gib: i32, kind: VolumeType) -> BlockDeviceMapping {
     let ebs = EbsBlockDevice::builder().snapshot_id(snapshot).volume_size(gib).volume_type(kind);
@@ -170,54 +176,84 @@ fn as_registered(mut device: BlockDeviceMapping) -> BlockDeviceMapping {
 /// Registers an image whose snapshots are complete, waits until it is available, and returns its id.
 ///
 /// An image of this name with the same root snapshot is this image: an earlier run made it, or an answer was lost.
-/// Another one is given up with `replace` only, and not before EC2 has refused nothing but its name; see [`replace`].
+/// Another one that has the name is given up if it `replaces` that.
 pub(super) async fn register(ec2: &Client, ami: &Ami, replaces: bool) -> Result<String> {
-    let what = || format!("registering the image '{}'", ami.name);
-    let known = format!("the snapshot of '{}' to be known to RegisterImage", ami.name);
-    let registered = wait::until(&known, KNOWN_EVERYWHERE, async || match ami.register_once(ec2).await {
-        Ok(id) => Ok(Some(id)),
-        Err(error) if code(&error) == Some("InvalidAMIName.Duplicate") => {
-            let taken = format!("the image that is called '{}' to be known", ami.name);
-            let taken = wait::until(&taken, KNOWN_EVERYWHERE, async || named(ec2, &ami.name).await).await?;
-            let id = taken.image_id().unwrap_or_default().to_owned();
-            if is_of(&taken, ami.root_snapshot()) {
-                Ok(Some(id))
-            } else if replaces {
-                replace(ec2, &taken, ami).await.map(Some)
-            } else {
-                Err(error).doing("ec2:RegisterImage", || format!("{} (the name is taken by {id})", what()))
-            }
-        }
-        Err(error) if is_not_found(&error) => Ok(None),
-        Err(error) => Err(error).doing("ec2:RegisterImage", what),
-    });
-    let id = registered.await?;
+    let id = match claim(ec2, ami).await? {
+        Ok(id) => id,
+        Err(old) if replaces => replace(ec2, old.image_id().unwrap_or_default(), ami).await?,
+        Err(old) => bail!(
+            "registering the image '{}': the name is taken by {}; choose another ami_name (it may hold {{{{timestamp}}}}), \
+             or set force_deregister to true",
+            ami.name,
+            old.image_id().unwrap_or_default()
+        ),
+    };
     available(ec2, &id).await?;
     Ok(id)
 }
 
-/// Gives up the image that has the name, and registers the new one at once.
+/// Registers the image or finds that it is registered; or finds the other one that has the name.
+async fn claim(ec2: &Client, ami: &Ami) -> Result<Result<String, Image>> {
+    let what = || format!("registering the image '{}'", ami.name);
+    let known = format!("the snapshot and the name of the image '{}' to be known", ami.name);
+    wait::until(&known, KNOWN_EVERYWHERE, async || match ami.register_once(ec2).await {
+        Ok(id) => Ok(Some(Ok(id))),
+        Err(error) if code(&error) == Some("InvalidAMIName.Duplicate") => {
+            // Of an image that has just come or gone not everybody knows.
+            let taken = named(ec2, &ami.name).await?;
+            Ok(taken.map(|it| match it.image_id() {
+                Some(id) if is_of(&it, ami.root_snapshot()) => Ok(id.to_owned()),
+                _ => Err(it),
+            }))
+        }
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(error).doing("ec2:RegisterImage", what),
+    })
+    .await
+}
+
+/// Gives up the image that has the name for the new one.
 ///
-/// Names are unique and cannot be changed, so there is a moment in which neither is there. By then EC2 has refused the
-/// new one for its name alone. Should it find another reason after all, the old one is registered again from its
-/// snapshots: with another id, and without its permissions.
-async fn replace(ec2: &Client, old: &Image, ami: &Ami) -> Result<String> {
-    let id = old.image_id().unwrap_or_default();
-    let backup = Ami::like(old)?;
-    deregister(ec2, id).await?;
-    let error = match ami.register_once(ec2).await {
-        Ok(new) => return Ok(new),
-        Err(error) => Err(error).doing("ec2:RegisterImage", || format!("registering the image '{}'", ami.name)),
+/// Names are unique and cannot be changed, so the new one is registered under another name before that. From then on it
+/// is there, whatever becomes of this run; it has a lease, for it goes when the new one has its name.
+async fn replace(ec2: &Client, old: &str, ami: &Ami) -> Result<String> {
+    let claimed = async |ami: &Ami| {
+        let free = format!("the name '{}' to be free", ami.name);
+        wait::until(&free, KNOWN_EVERYWHERE, async || Ok(claim(ec2, ami).await?.ok())).await
     };
-    let restored = match backup.register_once(ec2).await {
-        Ok(restored) => format!("{id}, which had the name, is registered again as {restored}, without its permissions"),
-        Err(again) => {
-            let snapshots = snapshots(old).join(", ");
-            narrate::note(&format!("{id} was of {snapshots}, which are still there"));
-            format!("{id}, which had the name, could not be registered again: {:?}", code(&again))
+    let mut interim = Ami { name: interim_name(&ami.name), ..ami.clone() };
+    interim.tags.insert(EXPIRES.to_owned(), lease::ending(lease::AT_WORK));
+    let standing_in = match claim(ec2, &interim).await? {
+        Ok(id) => id,
+        Err(earlier) => {
+            ensure!(
+                tags::read(earlier.tags()).contains_key(EXPIRES),
+                "{} is called '{}', which is what an image is called for the time being: remove it",
+                earlier.image_id().unwrap_or_default(),
+                interim.name
+            );
+            give_up_interim(ec2, &ami.name).await?;
+            claimed(&interim).await?
         }
     };
-    error.context(restored)
+    available(ec2, &standing_in).await?;
+    deregister(ec2, old).await?;
+    claimed(ami).await.with_context(|| {
+        format!(
+            "{old} is given up, and the new image is {standing_in}, called '{}', until it has its name",
+            interim.name
+        )
+    })
+}
+
+/// Ends the registration of an image under its interim name, if there is one: it has its own name, or is out of date.
+pub(super) async fn give_up_interim(ec2: &Client, name: &str) -> Result<()> {
+    match named(ec2, &interim_name(name)).await? {
+        Some(interim) if tags::read(interim.tags()).contains_key(EXPIRES) => {
+            deregister(ec2, interim.image_id().unwrap_or_default()).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Ends an image's registration. One that is gone already is as it should be.

@@ -2,7 +2,6 @@
 
 use anyhow::{Result, anyhow};
 use aws_sdk_ec2::error::SdkError;
-use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 /// A call that may have failed.
@@ -60,7 +59,7 @@ where
     R: std::fmt::Debug + Send + Sync + 'static,
 {
     let Some(refusal) = error.as_service_error() else {
-        let why = format!("{}", DisplayErrorContext(error));
+        let why = chain(error);
         // aws-config's chain ends with these words.
         let remedy = if why.contains("redential") {
             "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the instance a role"
@@ -72,6 +71,15 @@ where
     let code = refusal.code().unwrap_or("no code");
     let why = format!("{code}: {}", refusal.message().unwrap_or("AWS gave no message"));
     (why, remedy(call, code))
+}
+
+/// An error with all that it rests on, in words.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let all = std::iter::successors(Some(error), |error| error.source());
+    let mut words: Vec<_> = all.map(ToString::to_string).collect();
+    // Some of the SDK's errors say the same as what they rest on.
+    words.dedup();
+    words.join(": ")
 }
 
 /// What to do about a code. Sources: "Error codes for the Amazon EC2 API" and "Common errors" of the other services.

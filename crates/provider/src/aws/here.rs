@@ -7,6 +7,7 @@ use cli::BadInput;
 use serde::Deserialize;
 
 use super::Aws;
+use super::failure::chain;
 
 /// Who and where an instance is ("Instance identity documents").
 #[derive(Debug, Clone, Deserialize)]
@@ -48,7 +49,7 @@ impl Aws {
             Err(error) => bail!(
                 "asking the instance metadata service who we are: {}; volumes can be attached on an EC2 instance only: run \
                  there, or build with --provider local and `imager publish` the image",
-                aws_smithy_types::error::display::DisplayErrorContext(&error)
+                chain(&error)
             ),
         };
         serde_json::from_str(document.as_ref()).context("reading the instance identity document")

@@ -39,6 +39,9 @@ impl Aws {
             images.push((region.clone(), there, copy));
         }
         for (region, ec2, id) in &images {
+            if registration.replace {
+                ami::give_up_interim(ec2, &registration.name).await?;
+            }
             finish(ec2, id, publication).await.with_context(|| format!("in {region}"))?;
         }
         Ok(images.into_iter().map(|(region, _, id)| (region, id)).collect())
