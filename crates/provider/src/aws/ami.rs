@@ -193,7 +193,7 @@ pub(super) async fn register(ec2: &Client, ami: &Ami, replaces: bool) -> Result<
 }
 
 /// Registers the image or finds that it is registered; or finds the other one that has the name.
-async fn claim(ec2: &Client, ami: &Ami) -> Result<Result<String, Image>> {
+async fn claim(ec2: &Client, ami: &Ami) -> Result<Result<String, Box<Image>>> {
     let what = || format!("registering the image '{}'", ami.name);
     let known = format!("the snapshot and the name of the image '{}' to be known", ami.name);
     wait::until(&known, KNOWN_EVERYWHERE, async || match ami.register_once(ec2).await {
@@ -203,7 +203,7 @@ async fn claim(ec2: &Client, ami: &Ami) -> Result<Result<String, Image>> {
             let taken = named(ec2, &ami.name).await?;
             Ok(taken.map(|it| match it.image_id() {
                 Some(id) if is_of(&it, ami.root_snapshot()) => Ok(id.to_owned()),
-                _ => Err(it),
+                _ => Err(Box::new(it)),
             }))
         }
         Err(error) if is_not_found(&error) => Ok(None),
