@@ -130,9 +130,9 @@ print(json.dumps([image for image in images if image.get('Tags')], default=str))
     let order: Vec<_> =
         order.filter(|call| ["ec2:CopyImage", "ec2:DeregisterImage"].contains(&call.as_str())).collect();
     let (copied, given_up) = ("ec2:CopyImage".to_owned(), "ec2:DeregisterImage".to_owned());
-    // The image that had the name; the image that had it there; of the copy what was called otherwise, in any order.
-    assert_eq!(order[1..4], [given_up.clone(), copied, given_up.clone()]);
-    assert!(order[4..].iter().all(|call| *call == given_up), "{order:?}");
+    // The image that had the name; that had it there; the copy under a name of its own; the interim images of both.
+    let given_up = |times: usize| std::iter::repeat_n(given_up.clone(), times);
+    assert_eq!(order[1..], given_up(1).chain([copied]).chain(given_up(4)).collect::<Vec<_>>());
     succeeded(rig.ask("imager", &["remove", "image-b"]));
     assert_eq!(emulator.python(there, &[]), json!([]));
 }

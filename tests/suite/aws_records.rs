@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use manifest::component::FleetSettings;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::aws_region::Region;
 
@@ -180,21 +180,44 @@ fn a_name_that_cannot_be_divided_is_refused() {
     refused(&|fleet| fleet.aws.as_mut().unwrap().balancer.per_group = None, "`record_ttl` of [deploy.fleet.aws]");
 }
 
-#[test]
-fn a_name_that_belongs_to_something_else_stays_its() {
-    let region = Region::with(by_records);
-    let taken = r#"
-import boto3, json
+/// Somebody else adds a record with the service's name.
+fn add_record(region: &Region, record: &Value) {
+    let add = r#"
+import boto3, json, sys
 route53 = boto3.client("route53")
 zone = route53.list_hosted_zones()["HostedZones"][0]["Id"]
-record = {"Name": "hello.example.com", "Type": "A", "TTL": 60, "ResourceRecords": [{"Value": "192.0.2.1"}]}
+record = {"Name": "hello.example.com", "TTL": 60, **json.loads(sys.argv[1])}
 route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": [{"Action": "CREATE", "ResourceRecordSet": record}]})
 print(json.dumps({}))
 "#;
-    region.emulator.python(taken, &[]);
+    region.emulator.python(add, &[&record.to_string()]);
+}
+
+#[test]
+fn a_name_that_belongs_to_something_else_stays_its() {
+    let region = Region::with(by_records);
+    add_record(&region, &json!({"Type": "A", "ResourceRecords": [{"Value": "192.0.2.1"}]}));
     let ended = region.ask("deploy", 0);
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
     assert!(ended.stderr.contains("has a record of the type A already"), "{}", ended.stderr);
     let look = region.look();
     assert_eq!((look["records"].as_array().unwrap().len(), &look["balancers"]), (1, &json!([])), "{look:#}");
+}
+
+#[test]
+fn somebody_elses_share_of_the_name_stops_a_deployment_and_outlives_the_service() {
+    let region = Region::with(by_records);
+    region.run("deploy", 0);
+    let other = json!({"Value": "other.example.net"});
+    add_record(&region, &json!({"Type": "CNAME", "SetIdentifier": "other", "Weight": 50, "ResourceRecords": [other]}));
+    let before = region.emulator.calls().len();
+    let ended = region.ask("deploy", 1);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(ended.stderr.contains("divided between hello-local-v000 and other"), "{}", ended.stderr);
+    assert_eq!(batches(&region, before), Vec::<String>::new());
+    region.run("destroy", 0);
+    let look = region.look();
+    assert_eq!((&look["groups"], &look["balancers"]), (&json!({}), &json!([])), "{look:#}");
+    let left: Vec<_> = look["records"].as_array().unwrap().iter().map(|record| &record["SetIdentifier"]).collect();
+    assert_eq!(left, ["other"]);
 }

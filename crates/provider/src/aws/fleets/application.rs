@@ -180,11 +180,8 @@ impl Aws {
         let pages = pages
             .doing("elasticloadbalancing:DescribeTargetGroups", || format!("looking for target groups of {service}"))?;
         let all = pages.into_iter().flat_map(|page| page.target_groups.unwrap_or_default());
-        let begin = format!("{}-", names::short(service));
-        let is_its = |name: &String| {
-            let end = name.strip_prefix(&begin);
-            end.is_some_and(|end| end == "none" || end.strip_prefix('v').is_some_and(|it| it.parse::<u16>().is_ok()))
-        };
+        let (short, nobody) = (names::short(service), names::target_group(service, None));
+        let is_its = |name: &String| *name == nobody || names::is_group(&short, name);
         Ok(all.filter_map(|group| group.target_group_name).filter(is_its).collect())
     }
 

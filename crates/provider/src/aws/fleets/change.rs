@@ -221,7 +221,9 @@ impl Aws {
                 self.group(group).await?.is_none_or(|group| !groups::is_held(&group))
             }
             Change::TakeOffName(spec, group) => !self.weights(spec).await?.contains(group),
-            Change::RemoveName(spec) if Layout::of(spec) == Layout::Records => self.weights(spec).await?.is_empty(),
+            Change::RemoveName(spec) if Layout::of(spec) == Layout::Records => {
+                self.weights(spec).await?.has_none_of(&spec.name)
+            }
             Change::RemoveName(spec) => match self.balancer_name(spec).await? {
                 Some(balancer) => {
                     let record = self.address_record(spec).await?;

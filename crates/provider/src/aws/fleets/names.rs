@@ -31,6 +31,12 @@ pub fn target_group(service: &str, group: Option<&str>) -> String {
     format!("{}{end}", short(service))
 }
 
+/// Whether a group of the service is called this: its name, a dash, `v` and a number.
+pub fn is_group(service: &str, name: &str) -> bool {
+    let number = name.strip_prefix(service).and_then(|end| end.strip_prefix("-v"));
+    number.is_some_and(|number| number.parse::<u16>().is_ok())
+}
+
 /// The name of the service's balancer, or of the group's own.
 pub fn balancer(service: &str, group: Option<&str>) -> String {
     group.map_or_else(|| short(service), |_| target_group(service, group))
@@ -59,6 +65,14 @@ mod tests {
         let group = format!("{}-live-v003", "a".repeat(40));
         let group = target_group(&format!("{}-live", "a".repeat(40)), Some(&group));
         assert!(group.len() <= 32 && group.ends_with("-v003"), "{group}");
+    }
+
+    #[test]
+    fn another_services_groups_are_none_of_its() {
+        assert!(is_group("hello", "hello-v003"));
+        for other in ["hello-live-v003", "hello-none", "hello-v", "hello-v3a", "other-v003"] {
+            assert!(!is_group("hello", other), "{other}");
+        }
     }
 
     #[test]

@@ -31,9 +31,14 @@ impl Weights {
         self.0.iter().find(|record| record.set_identifier() == Some(group))
     }
 
-    /// Whether nobody has one.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// The records of the service's own groups: somebody else's may have the same name.
+    fn of_groups(&self, service: &str) -> impl Iterator<Item = &ResourceRecordSet> {
+        self.0.iter().filter(move |record| record.set_identifier().is_some_and(|it| names::is_group(service, it)))
+    }
+
+    /// Whether no group of the service has one.
+    pub fn has_none_of(&self, service: &str) -> bool {
+        self.of_groups(service).next().is_none()
     }
 
     /// Whether a group has one.
@@ -93,7 +98,11 @@ impl Aws {
         }
         if let Err(error) = self.change_records(spec, changes).await {
             // What was deleted by a call whose answer was lost cannot be deleted again.
-            return if somebody_has_some || !self.weights(spec).await?.is_empty() { Err(error) } else { Ok(()) };
+            return if somebody_has_some || !self.weights(spec).await?.has_none_of(&spec.name) {
+                Err(error)
+            } else {
+                Ok(())
+            };
         }
         run_out(spec, present.ttl()).await
     }
@@ -129,10 +138,11 @@ impl Aws {
         self.change_records(spec, [(ChangeAction::Delete, record.clone())]).await
     }
 
-    /// Removes all of the service's weighted records.
+    /// Removes the weighted records of all of the service's groups.
     pub(super) async fn remove_weights(&self, spec: &ServiceSpec) -> Result<()> {
-        let Weights(present) = self.weights(spec).await?;
-        self.change_records(spec, present.into_iter().map(|record| (ChangeAction::Delete, record))).await
+        let present = self.weights(spec).await?;
+        let ours = present.of_groups(&spec.name).map(|record| (ChangeAction::Delete, record.clone()));
+        self.change_records(spec, ours).await
     }
 }
 
