@@ -3,8 +3,6 @@
 //! In moto every target is healthy at once, nothing drains and every record is in sync: what these tests say of
 //! health, of draining and of waiting rests on scripted answers.
 
-use std::fs;
-
 use manifest::BalancerKind;
 use manifest::component::FleetSettings;
 use serde_json::{Value, json};
@@ -39,16 +37,56 @@ fn a_service_is_made_replaced_rolled_back_and_destroyed() {
     assert_eq!(kept["suspended"], json!(["AZRebalance", "AlarmNotification", "InstanceRefresh", "ScheduledActions"]));
     assert_eq!(kept["tags"]["kiln:suspended-before"], "none");
 
-    let events = || {
-        let manifest: Value = serde_json::from_str(&fs::read_to_string(region.manifest(1)).unwrap()).unwrap();
-        let journal = manifest["deployments"]["local"]["journal"].as_array().unwrap().clone();
-        journal.iter().map(|entry| entry["event"].as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
-    };
-    assert_eq!(events(), "started creating-service creating-group shifting shifting shifting retained finished");
+    let noted = || events(&region.journal_in_manifest(1));
+    assert_eq!(noted(), "started creating-service creating-group shifting shifting shifting retained finished");
 
     region.run("rollback", 1);
     region.assert_serves("hello-local-v000", Some("hello-local-v001"), 0);
-    assert_eq!(events(), "started shifting retained finished");
+    assert_eq!(noted(), "started shifting retained finished");
+    region.run("destroy", 0);
+    region.assert_empty();
+}
+
+/// What entries of a journal are about, in order.
+fn events(journal: &Value) -> String {
+    let events = journal.as_array().unwrap().iter().map(|entry| entry["event"].as_str().unwrap());
+    events.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_deployment_goes_on_or_is_taken_back_by_what_tags_say_of_it() {
+    let region = Region::new();
+    region.change_settings(1, |fleet| fleet["steps"] = (1..=100).collect());
+    let (old, new) = ("hello-local-v000", "hello-local-v001");
+    region.run("deploy", 0);
+    assert_eq!(events(&region.journal_in_tags(old)), "started creating-service creating-group shifting finished");
+
+    // More entries than Parameter Store keeps of a parameter.
+    let kill_at_share = |share: usize| {
+        let call = "elasticloadbalancing:ModifyListener";
+        region.emulator.script(&json!({"call": call, "after": share, "do": "hang"}));
+        region.kill_when_hung(&["deploy", "--manifest", &region.manifest(1)]).expect("a share of the traffic");
+    };
+    kill_at_share(98);
+    let in_tags = region.journal_in_tags(new);
+    assert_eq!(events(&in_tags), "started creating-service creating-group shifting shifting");
+    assert_eq!(in_tags, region.journal_in_tags(old));
+    let in_manifest = region.journal_in_manifest(1);
+    assert_eq!(in_manifest.as_array().unwrap().len(), 3 + 98);
+    assert_eq!((&in_manifest[0], &in_manifest[100]), (&in_tags[0], &in_tags[4]));
+    let went_on = region.ask("deploy", 1);
+    assert!(went_on.stderr.contains(&format!("going on with {new}")), "{}", went_on.stderr);
+    region.assert_serves(new, Some(old), 1);
+    assert_eq!(events(&region.journal_in_tags(new)), events(&region.journal_in_tags(old)));
+
+    // The journal is gone altogether.
+    let (old, new) = (new, "hello-local-v002");
+    region.run("deploy", 0);
+    kill_at_share(30);
+    region.lose_journal();
+    let taken_back = region.rig.ask("deployer", &["repair"]);
+    assert!(taken_back.stderr.contains("taking back hello-local-v003"), "{}", taken_back.stderr);
+    region.assert_serves(new, Some(old), 0);
     region.run("destroy", 0);
     region.assert_empty();
 }
@@ -61,6 +99,9 @@ fn a_deployment_that_is_killed_at_any_change_goes_on_or_is_taken_back() {
     for number in 0.. {
         let image = (number + 1) % 2;
         let killed = region.kill_at(number, "deploy", image);
+        if number % 3 == 2 {
+            region.lose_journal();
+        }
         if number % 2 == 1 {
             region.run_plain("repair");
             region.assert_whole();
@@ -92,6 +133,9 @@ fn a_first_deployment_and_a_destruction_that_are_killed_at_any_change_are_comple
     let mut killed_at = Vec::new();
     for number in 0.. {
         let killed = region.kill_at(number, "deploy", 0);
+        if number % 3 == 2 {
+            region.lose_journal();
+        }
         if number % 2 == 1 {
             region.run_plain("repair");
         }
@@ -99,6 +143,9 @@ fn a_first_deployment_and_a_destruction_that_are_killed_at_any_change_are_comple
         let (look, groups, _) = region.assert_whole();
         assert_eq!(groups.len(), 1, "{killed:?}: {look:#}");
         let destroying = region.kill_at(number, "destroy", 0);
+        if number % 3 == 1 {
+            region.lose_journal();
+        }
         region.run("destroy", 0);
         region.assert_empty();
         killed_at.extend(killed.clone().into_iter().chain(destroying.clone()));
@@ -219,6 +266,20 @@ fn what_aws_refuses_is_said_and_taken_back() {
     region.assert_empty();
     refused("route53:*/rrset*", "AccessDenied", 403, "allow the action route53:ChangeResourceRecordSets");
     region.assert_empty();
+
+    // A deployment goes on without the copy of its journal.
+    let action = "autoscaling:CreateOrUpdateTags";
+    region
+        .emulator
+        .script(&json!({"call": action, "do": "refuse", "status": 403, "code": "AccessDenied", "message": "no"}));
+    let ended = region.ask("deploy", 0);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("no copy of the journal with the groups: tagging hello-local-v000"),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.contains(&format!("allow the action {action}")), "{}", ended.stderr);
 }
 
 #[test]

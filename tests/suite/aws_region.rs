@@ -104,12 +104,32 @@ impl Region {
         self.rig.path().join(format!("{image}.json")).display().to_string()
     }
 
-    /// Has the component's `[deploy.fleet.aws]` say something else for this image.
+    /// Has the component's `[deploy.fleet]` say something else for this image.
     pub fn change_settings(&self, image: usize, change: impl Fn(&mut Value)) {
         let path = self.manifest(image);
         let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        change(&mut manifest["component"]["deploy"]["fleet"]["aws"]);
+        change(&mut manifest["component"]["deploy"]["fleet"]);
         fs::write(path, manifest.to_string()).unwrap();
+    }
+
+    /// The journal that the manifest has.
+    pub fn journal_in_manifest(&self, image: usize) -> Value {
+        let manifest: Value = serde_json::from_slice(&fs::read(self.manifest(image)).unwrap()).unwrap();
+        manifest["journals"]["local"].clone()
+    }
+
+    /// The journal that the tags of a group have.
+    pub fn journal_in_tags(&self, group: &str) -> Value {
+        let tags = self.look()["groups"][group]["tags"].clone();
+        let parts = (1..).map_while(|number| tags[format!("kiln:journal-{number}")].as_str().map(str::to_owned));
+        let text = String::from_iter(parts);
+        serde_json::Deserializer::from_str(&text).into_iter().next().expect("a journal").unwrap()
+    }
+
+    /// Removes the parameter that has the journal.
+    pub fn lose_journal(&self) {
+        let name = format!("/kiln/services/{SERVICE}/journal");
+        self.emulator.ask("ssm", "delete_parameters", &json!({"Names": [name]}));
     }
 
     pub fn ask(&self, command: &str, image: usize) -> Ended {
@@ -183,9 +203,14 @@ impl Region {
     /// Runs a command and kills it as soon as its change number `number` has been made and before it knows. `None` if
     /// it ended before that.
     pub fn kill_at(&self, number: usize, command: &str, image: usize) -> Option<String> {
-        let before = self.emulator.calls().len();
         self.emulator.script(&json!({"call": "*", "only": "changes", "after": number, "do": "hang"}));
-        let mut deployer = self.rig.spawn("deployer", &[command, "--manifest", &self.manifest(image)]);
+        self.kill_when_hung(&[command, "--manifest", &self.manifest(image)])
+    }
+
+    /// Runs the deployer and kills it when a call hangs, as the script says. The call; `None` if it ended before that.
+    pub fn kill_when_hung(&self, arguments: &[&str]) -> Option<String> {
+        let before = self.emulator.calls().len();
+        let mut deployer = self.rig.spawn("deployer", arguments);
         let killed = wait_for("the deployer to be stopped", || {
             let calls = self.emulator.calls().split_off(before);
             let hung = calls.iter().find(|call| call["rule"] == "hang");
@@ -194,7 +219,7 @@ impl Region {
         });
         deployer.kill().unwrap();
         let ended = Ended::of(deployer.wait_with_output().unwrap());
-        assert!(killed.is_some() || ended.code == Some(0), "{command}:\n{}", ended.stderr);
+        assert!(killed.is_some() || ended.code == Some(0), "{arguments:?}:\n{}", ended.stderr);
         self.emulator.forget_script();
         killed
     }

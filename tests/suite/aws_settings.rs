@@ -23,7 +23,7 @@ fn classic() -> Region {
 fn with_certificate(region: &Region) -> String {
     let certificate = region.emulator.ask("acm", "request_certificate", &json!({"DomainName": "hello.example.com"}));
     let certificate = certificate["CertificateArn"].as_str().unwrap();
-    region.change_settings(0, |aws| aws["balancer"]["certificate"] = json!(certificate));
+    region.change_settings(0, |fleet| fleet["aws"]["balancer"]["certificate"] = json!(certificate));
     assert_eq!(region.run("deploy", 0), "https://hello.example.com/");
     certificate.to_owned()
 }
@@ -73,7 +73,9 @@ fn what_all_groups_share_is_not_changed_while_the_service_stands() {
         // Where the balancer's subnets are not said, they are the instances'.
         ("balancer", json!({"instances": {"instance_type": "t3.small", "subnets": ["subnet-0123456789abcdef0"]}})),
     ] {
-        region.change_settings(1, |aws| aws.as_object_mut().unwrap().extend(changed.as_object().unwrap().clone()));
+        region.change_settings(1, |fleet| {
+            fleet["aws"].as_object_mut().unwrap().extend(changed.as_object().unwrap().clone());
+        });
         let before = region.emulator.calls().len();
         let ended = region.ask("deploy", 1);
         assert_eq!(ended.code, Some(2), "{key}: {}", ended.stderr);

@@ -150,7 +150,16 @@ fn a_deployment_that_was_killed_goes_on_when_it_is_run_again() {
         deployer.wait().unwrap();
         assert!(!rig.status()["unfinished"].is_null(), "the kill came too late");
     }
+    let noted = || {
+        let manifest: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+        let entries = manifest["journals"]["local"].as_array().unwrap().clone();
+        (entries[0]["group"].clone(), entries.last().unwrap()["event"].clone())
+    };
+    // The copy is written after the journal.
+    let (group, last) = noted();
+    assert!(group == "hello-local-v001" && (last == "creating-group" || last == "shifting"), "{last}");
     assert_eq!(rig.deployed(Version::Two), url);
+    assert_eq!(noted(), ("hello-local-v001".into(), "finished".into()));
     load.stop();
     assert_eq!(rig.serving(), "hello-local-v001");
     assert_eq!(groups(&rig.status()).count(), 2);

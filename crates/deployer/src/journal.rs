@@ -151,9 +151,6 @@ pub fn parse(values: Vec<serde_json::Value>) -> Result<Vec<Entry>> {
     values.into_iter().enumerate().map(entry).collect()
 }
 
-/// Entries as a manifest has them.
-pub type Excerpt = Vec<serde_json::Map<String, serde_json::Value>>;
-
 /// What the entries leave unfinished.
 pub fn unfinished(entries: &[Entry]) -> Option<Unfinished> {
     entries.iter().fold(None, |state, entry| after(state, &entry.event))
@@ -188,14 +185,57 @@ pub fn next(unfinished: Option<Unfinished>, wanted: Option<(&str, u32)>) -> Next
     }
 }
 
-/// The entries about the rollout by which the group got the traffic last.
-pub fn excerpt(entries: &[Entry], group: &str) -> Result<Excerpt> {
-    let begins = |entry: &Entry| matches!(&entry.event, Event::Started(rollout) if rollout.group == group);
+/// The entries that the last one continues, and the groups that they are about.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Chapter<'a> {
+    /// A rollout as far as it has come, or the removal of a group or of the service.
+    pub entries: &'a [Entry],
+    /// Names of groups, which need not all be there.
+    pub groups: BTreeSet<&'a str>,
+}
+
+/// What the last entry continues; `None` if it is about no group.
+pub fn last_chapter(entries: &[Entry]) -> Option<Chapter<'_>> {
+    let (last, earlier) = entries.split_last()?;
+    let alone = &entries[earlier.len()..];
+    match (&last.event, rollout_of_last(entries)) {
+        (Event::DestroyingService, _) => {
+            Some(Chapter { entries: alone, groups: entries.iter().flat_map(groups_of).collect() })
+        }
+        (_, Some(rollout)) => Some(Chapter { entries: rollout, groups: rollout.iter().flat_map(groups_of).collect() }),
+        (Event::DestroyingGroup { group }, None) => Some(Chapter { entries: alone, groups: [group.as_str()].into() }),
+        _ => None,
+    }
+}
+
+/// The entries about the rollout that the last one belongs to.
+fn rollout_of_last(entries: &[Entry]) -> Option<&[Entry]> {
+    let rollout = &entries[entries.iter().rposition(|entry| matches!(entry.event, Event::Started(_)))?..];
+    let (_, earlier) = rollout.split_last()?;
     let ends = |entry: &Entry| matches!(entry.event, Event::Finished { .. } | Event::BackedOut);
-    let Some(begin) = entries.iter().rposition(begins) else { return Ok(Vec::new()) };
-    let its = &entries[begin..];
-    let its = &its[..its.iter().position(ends).map_or(its.len(), |last| last + 1)];
-    its.iter().map(|entry| Ok(serde_json::from_value(serde_json::to_value(entry)?)?)).collect()
+    (!earlier.iter().any(ends)).then_some(rollout)
+}
+
+fn groups_of(entry: &Entry) -> impl Iterator<Item = &str> {
+    let rollout = match &entry.event {
+        Event::Started(rollout) => Some(rollout),
+        _ => None,
+    };
+    rollout.into_iter().flat_map(|rollout| rollout.previous.iter().chain([&rollout.group]).map(String::as_str))
+}
+
+/// Those of a chapter's entries on which it depends how it goes on: of the divisions of traffic the last two. They are as
+/// few for a rollout in many steps as for one in few.
+pub fn decisive(chapter: &[Entry]) -> Vec<&Entry> {
+    let is_shift = |entry: &Entry| matches!(entry.event, Event::Shifting { .. });
+    let mut past = chapter.iter().filter(|entry| is_shift(entry)).count().saturating_sub(2);
+    let mut is_past = |entry: &Entry| {
+        is_shift(entry) && past > 0 && {
+            past -= 1;
+            true
+        }
+    };
+    chapter.iter().filter(|entry| !is_past(entry)).collect()
 }
 
 /// The rollout that began last.

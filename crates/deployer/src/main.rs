@@ -8,6 +8,7 @@ mod names;
 mod preflight;
 mod rehearsal;
 mod request;
+mod section;
 mod settle;
 mod site;
 mod stability;

@@ -95,7 +95,8 @@ pub async fn check(provider: &impl Images, request: &Request) -> Result<Result<(
     }
     let image = &request.image;
     let registered = provider.image(&image.identity.value).await?;
-    let registered = same_image(image, registered.as_ref()).map_err(|error| error.in_file(&request.manifest))?;
+    let registered =
+        same_image(image, registered.as_ref()).map_err(|error| error.in_file(&request.section.manifest))?;
     Ok(tested(image, request.verdict.as_ref(), registered.verdict.as_ref()))
 }
 

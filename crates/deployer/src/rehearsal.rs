@@ -183,6 +183,12 @@ impl<P: Fleets> Fleets for Rehearsal<'_, P> {
         Ok(())
     }
 
+    async fn copy_journal(&self, service: &str, groups: &[&str], _: &[Value]) -> Result<()> {
+        let Some(service) = self.service(service).await? else { return Ok(()) };
+        let present: Vec<_> = groups.iter().copied().filter(|group| service.groups.contains_key(*group)).collect();
+        if present.is_empty() { Ok(()) } else { self.note(Intent::CopyJournal(&present)).await }
+    }
+
     async fn lock_service(&self, name: &str) -> Result<String> {
         self.note(Intent::Lock(name)).await?;
         Ok(name.to_owned())

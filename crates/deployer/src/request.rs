@@ -1,25 +1,23 @@
 //! What is to be deployed, read from the manifest.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cli::BadInput;
 use jiff::Timestamp;
 use manifest::component::{Fleet, Service};
 use manifest::{Deployment, Identity, IdentityKind, Image, Manifest, Stamp, Verdict};
-use provider::{GroupSpec, Images, ManifestPlace, ServiceSpec, origin};
+use provider::{GroupSpec, Images, ServiceSpec, origin};
 
-use crate::journal::{Excerpt, Rollout};
+use crate::journal::Rollout;
+use crate::section::Section;
 use crate::{names, preflight};
 
 /// A deployment that was asked for.
 #[derive(Debug)]
 pub struct Request {
-    /// The manifest that it was read from, and that is told of the result.
-    pub manifest: PathBuf,
-    /// The environment to deploy to.
-    pub environment: String,
+    /// The manifest that it was read from, and that is told of the result, with the environment to deploy to.
+    pub section: Section,
     /// The service as it is to be.
     pub service: ServiceSpec,
     /// Size and strategy.
@@ -38,8 +36,8 @@ pub struct Request {
 
 impl Request {
     /// Reads what is to be deployed to the provider. An error if the manifest has no image that could be.
-    pub async fn read(provider: &impl Images, path: &Path, environment: &str) -> Result<Self> {
-        let manifest = ManifestPlace::of(path).await?.read().await?;
+    pub async fn read(provider: &impl Images, section: Section) -> Result<Self> {
+        let (manifest, path, environment) = (section.read().await?, &section.manifest, &section.environment);
         let origin = origin::tags("deployer", Some(&manifest));
         let image = preflight::image_of(provider, &manifest).map_err(|error| error.in_file(path))?;
         let component = manifest.component;
@@ -48,8 +46,6 @@ impl Request {
             BadInput::new("choosing the environment", fault.to_string(), fault.remedy()).in_file(path)
         })?;
         Ok(Self {
-            manifest: path.to_owned(),
-            environment: environment.to_owned(),
             service: ServiceSpec {
                 name: names::service(&component.name, environment),
                 port: deploy.port,
@@ -64,6 +60,7 @@ impl Request {
             component: (component.name.clone(), manifest.source.map_or_else(String::new, |source| source.version)),
             origin,
             started: Timestamp::now(),
+            section,
         })
     }
 
@@ -73,7 +70,7 @@ impl Request {
         let tags = [
             ("component", component),
             ("version", version),
-            ("environment", &self.environment),
+            ("environment", &self.section.environment),
             ("deployment", &rollout.deployment),
         ];
         let tags = tags.map(|(name, value)| (name.to_owned(), value.clone()));
@@ -89,17 +86,10 @@ impl Request {
     }
 
     /// Adds the deployment to the manifest, unless it stands there already.
-    pub async fn note_deployment(
-        &self,
-        group: &str,
-        previous: Option<&str>,
-        url: &str,
-        journal: &Excerpt,
-    ) -> Result<()> {
+    pub async fn note_deployment(&self, group: &str, previous: Option<&str>, url: &str) -> Result<()> {
         let identity = |name: &str| Identity::new(group_kind(self.image.identity.kind), name);
         let consumed = &self.image.identity;
-        let place = ManifestPlace::of(&self.manifest).await?;
-        let known = place.read().await?.deployments.remove(&self.environment);
+        let known = self.section.read().await?.deployments.remove(&self.section.environment);
         if known.is_some_and(|it| it.group == identity(group) && it.url == url && it.stamp.consumed == *consumed) {
             return Ok(());
         }
@@ -111,13 +101,11 @@ impl Request {
             version: self.component.1.clone(),
             url: url.to_owned(),
             dns: self.service.dns.clone(),
-            journal: journal.clone(),
         };
         let change = |manifest: &mut Manifest| {
-            manifest.deployments.insert(self.environment.clone(), deployment.clone());
+            manifest.deployments.insert(self.section.environment.clone(), deployment.clone());
         };
-        place.update(None, change).await?;
-        Ok(())
+        self.section.update(change).await
     }
 }
 

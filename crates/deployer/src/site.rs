@@ -5,10 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use cli::narrate;
 use jiff::Timestamp;
+use manifest::{Journal, Manifest};
 use provider::{Fleets, GroupSpec, Member, Service, ServiceSpec};
 
 use crate::invariants::{self, GroupView, View, Violation};
-use crate::journal::{self, Entry, Event};
+use crate::journal::{self, Chapter, Entry, Event};
+use crate::section::Section;
 use crate::weights::Weights;
 
 /// A service at its provider. Whoever changes it holds its lock.
@@ -18,16 +20,19 @@ pub struct Site<'a, P> {
     pub provider: &'a P,
     /// Its name.
     pub service: &'a str,
+    /// Where a manifest speaks of it, if one was given: that has a copy of the journal.
+    pub section: Option<&'a Section>,
 }
 
 /// Works on a service under its lock.
 pub async fn locked<'a, P: Fleets, T>(
     provider: &'a P,
     service: &'a str,
+    section: Option<&'a Section>,
     work: impl AsyncFnOnce(&Site<'a, P>) -> Result<T>,
 ) -> Result<T> {
     let lock = provider.lock_service(service).await?;
-    let done = work(&Site { provider, service }).await;
+    let done = work(&Site { provider, service, section }).await;
     if let Err(error) = provider.unlock_service(lock).await {
         narrate::note(&format!("the lock of {service} could not be given back, and ends by itself: {error:#}"));
     }
@@ -77,8 +82,36 @@ impl<P: Fleets> Site<'_, P> {
 
     /// Writes down what is about to happen.
     pub async fn record(&self, event: Event) -> Result<()> {
-        let entry = serde_json::to_value(Entry { at: Timestamp::now(), event })?;
-        self.provider.record(self.service, &entry).await.context("writing the journal")
+        let entry = Entry { at: Timestamp::now(), event };
+        let recorded = self.provider.record(self.service, &serde_json::to_value(&entry)?).await;
+        recorded.context("writing the journal")?;
+        self.copy_journal().await
+    }
+
+    /// Copies what the journal's last entry continues to the groups that it is about and, of a rollout, to the manifest.
+    /// A run goes on without: the journal has it.
+    async fn copy_journal(&self) -> Result<()> {
+        let entries = self.entries().await?;
+        let Some(Chapter { entries, groups }) = journal::last_chapter(&entries) else { return Ok(()) };
+        let decisive =
+            journal::decisive(entries).into_iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+        let with_groups = self.provider.copy_journal(self.service, &Vec::from_iter(groups), &decisive).await;
+        let whole: Journal = serde_json::from_value(serde_json::to_value(entries)?)?;
+        let with_manifest = match self.section {
+            Some(section) if journal::last_rollout(entries).is_some() => {
+                let copy = |manifest: &mut Manifest| {
+                    manifest.journals.insert(section.environment.clone(), whole.clone());
+                };
+                section.update(copy).await
+            }
+            _ => Ok(()),
+        };
+        for (place, copied) in [("with the groups", with_groups), ("in the manifest", with_manifest)] {
+            if let Err(error) = copied {
+                narrate::note(&format!("{}: no copy of the journal {place}: {error:#}", self.service));
+            }
+        }
+        Ok(())
     }
 
     /// Makes the balancer and the DNS name.
@@ -92,7 +125,7 @@ impl<P: Fleets> Site<'_, P> {
         narrate::step(&format!("{}: launching {} instances of {}", spec.name, spec.size, spec.image));
         self.record(Event::CreatingGroup { group: spec.name.clone() }).await?;
         self.provider.create_group(spec).await?;
-        Ok(())
+        self.copy_journal().await
     }
 
     /// Moves traffic forward, where at least `floor` healthy instances then carry it.

@@ -6,9 +6,9 @@ use anyhow::Result;
 use cli::BadInput;
 use manifest::NotAName;
 use manifest::component::{Deploy, NoEnvironment};
-use provider::ManifestPlace;
 
 use crate::names;
+use crate::section::Section;
 
 /// Names a service by component and environment, or by itself.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,8 +31,8 @@ pub struct Target {
 pub struct Named {
     /// The service's name.
     pub service: String,
-    /// The manifest and the key of its section, unless the service was named by itself.
-    pub section: Option<(PathBuf, String)>,
+    /// Where the manifest speaks of it, unless the service was named by itself.
+    pub section: Option<Section>,
     /// That the component has no such environment (any more): its service can be there all the same.
     unlisted: Option<NoEnvironment>,
 }
@@ -43,10 +43,11 @@ impl Target {
         if let Some(service) = self.service {
             return Ok(Named { service, section: None, unlisted: None });
         }
-        let manifest = ManifestPlace::of(&self.manifest).await?.read().await?;
-        let service = names::service(&manifest.component.name, &self.environment);
-        let unlisted = manifest.component.deploy.and_then(|deploy| deploy.fleet_in(&self.environment).err());
-        Ok(Named { service, section: Some((self.manifest, self.environment)), unlisted })
+        let section = Section { manifest: self.manifest, environment: self.environment };
+        let manifest = section.read().await?;
+        let service = names::service(&manifest.component.name, &section.environment);
+        let unlisted = manifest.component.deploy.and_then(|deploy| deploy.fleet_in(&section.environment).err());
+        Ok(Named { service, section: Some(section), unlisted })
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::Manifest;
 
 /// Sections whose entries have writers of their own.
-const MAPS: [&str; 4] = ["volumes", "images", "tests", "deployments"];
+const MAPS: [&str; 5] = ["volumes", "images", "tests", "deployments", "journals"];
 
 impl Manifest {
     /// The keys under which this differs from `other`, such as `artifact` and `tests.hvm`. What is marked as stale is

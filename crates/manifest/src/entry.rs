@@ -293,8 +293,7 @@ pub struct Deployment {
     pub url: String,
     /// DNS name of the service.
     pub dns: String,
-    /// What was intended and when, written down before it was done: the part of the service's journal that is about
-    /// this deployment, oldest entry first. The deployer goes on by the journal that the provider keeps.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub journal: Vec<serde_json::Map<String, serde_json::Value>>,
 }
+
+/// What a deployment or a rollback intended and when, each written down before it was done, oldest first.
+pub type Journal = Vec<serde_json::Map<String, serde_json::Value>>;

@@ -1,7 +1,8 @@
 //! The document as text, and as a file with that text.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::{Component, Manifest, SCHEMA_VERSION};
@@ -107,24 +108,37 @@ pub fn update(
     if before.as_ref() == Some(&text) {
         return Ok(manifest);
     }
-    let mut temporary = tempfile::NamedTempFile::new_in(directory).map_err(io)?;
-    temporary.write_all(text.as_bytes()).map_err(io)?;
-    // A temporary file is private; the manifest is for every stage, whoever runs it.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    temporary.as_file().set_permissions(mode).map_err(io)?;
-    temporary.as_file().sync_all().map_err(io)?;
-    temporary.persist(path).map_err(|error| io(error.error))?;
+    // The lock is held, so its name can be the same each time: what a killed run left of it is written over.
+    let new = beside(path, ".new");
+    write(&new, &text).and_then(|()| fs::rename(&new, path)).map_err(|error| {
+        // It may not even be there.
+        let _ = fs::remove_file(&new);
+        io(error)
+    })?;
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)?;
     Ok(manifest)
 }
 
+/// Writes the text to a file that everybody may read: the manifest is for every stage, whoever runs it.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
 /// The lock stands beside the manifest: the manifest itself is replaced by every write.
 fn lock(path: &Path) -> io::Result<File> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".lock");
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.with_file_name(name))?;
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(beside(path, ".lock"))?;
     lock.lock()?;
     Ok(lock)
+}
+
+/// The file beside `path` whose name ends so.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(end);
+    path.with_file_name(name)
 }
 
 /// Reads the text of a manifest. `path` is where it stands, for messages.

@@ -29,8 +29,8 @@ use serde::{Deserialize, Serialize};
 pub use aws_fleet::{AwsBalancer, AwsFleet, BalancerKind, Scheme};
 pub use component::Component;
 pub use entry::{
-    Artifact, CheckOutcome, Deployment, Earned, Image, Isolation, LeftOverProcess, ProvisionedStep, PublishedImage,
-    Source, Stamp, TestedCheck, Verdict, Volume,
+    Artifact, CheckOutcome, Deployment, Earned, Image, Isolation, Journal, LeftOverProcess, ProvisionedStep,
+    PublishedImage, Source, Stamp, TestedCheck, Verdict, Volume,
 };
 pub use file::{ReadError, edit, parse, read, update};
 pub use identity::{Identity, IdentityKind};
@@ -67,6 +67,10 @@ pub struct Manifest {
     /// Deployments by environment. Written by `deployer`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub deployments: BTreeMap<String, Deployment>,
+    /// The journal of the deployment or rollback that began last, by environment; one that did not end has no entry
+    /// `finished` or `backed-out`. Written by `deployer`, which goes on by the journal that is with the service.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub journals: BTreeMap<String, Journal>,
 }
 
 impl Manifest {
@@ -81,6 +85,7 @@ impl Manifest {
             images: BTreeMap::new(),
             tests: BTreeMap::new(),
             deployments: BTreeMap::new(),
+            journals: BTreeMap::new(),
         }
     }
 }

@@ -145,6 +145,7 @@ pub enum Intent<'a> {
     Lock(&'a str),
     Unlock(&'a str),
     Record(&'a str, &'a serde_json::Value),
+    CopyJournal(&'a [&'a str]),
     CreateService(&'a ServiceSpec),
     CreateGroup(&'a ServiceSpec, &'a GroupSpec),
     SetWeights(&'a ServiceSpec, &'a BTreeMap<String, u8>),
@@ -162,6 +163,7 @@ impl fmt::Display for Intent<'_> {
             Self::Record(service, entry) => {
                 write!(f, "record for service {service} {}", entry["event"].as_str().unwrap_or_default())
             }
+            Self::CopyJournal(groups) => write!(f, "copy journal to {}", groups.join(", ")),
             Self::CreateService(spec) => write!(f, "create service {}", spec.name),
             Self::CreateGroup(_, spec) => {
                 write!(
@@ -246,6 +248,12 @@ pub trait Fleets {
 
     /// Adds an entry to the journal. It is kept when this returns. An error if another run has the service's lock.
     async fn record(&self, service: &str, entry: &serde_json::Value) -> Result<()>;
+
+    /// Has entries of the journal stand with those of the groups that are there, in place of what stood there before.
+    /// Where the journal has lost its beginning, or all, what stands with groups is read in its place.
+    ///
+    /// Nothing is copied where the journal cannot be lost without the groups.
+    async fn copy_journal(&self, service: &str, groups: &[&str], entries: &[serde_json::Value]) -> Result<()>;
 
     /// Takes the lock under which one deployment at a time changes the service.
     async fn lock_service(&self, name: &str) -> Result<Self::ServiceLock>;

@@ -9,8 +9,9 @@ use provider::{Fleets, Images, NotHealthy, Service};
 use uuid::Uuid;
 
 use crate::health;
-use crate::journal::{self, Event, Excerpt, Kind, Rollout};
+use crate::journal::{self, Event, Kind, Rollout};
 use crate::request::Request;
+use crate::section::Section;
 use crate::settle::{self, Settled};
 use crate::site::{self, Site};
 use crate::stability::{Criterion, wholly_healthy};
@@ -32,7 +33,8 @@ pub struct Args {
 impl Args {
     /// What is to be deployed to the provider.
     pub async fn request(&self, provider: &impl Images) -> Result<Request> {
-        Request::read(provider, &self.manifest.manifest, &self.environment).await
+        let section = Section { manifest: self.manifest.manifest.clone(), environment: self.environment.clone() };
+        Request::read(provider, section).await
     }
 
     /// Whether it is to be done again where it is done already.
@@ -59,8 +61,6 @@ pub struct Serving {
     previous: Option<String>,
     /// Where the service answers.
     url: String,
-    /// What its journal says of how that came about.
-    journal: Excerpt,
     /// Whether it served already.
     already: bool,
 }
@@ -73,14 +73,14 @@ pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
             Outcome::Serves(serving) => tell(&request, &serving).await,
             Outcome::Refused => Ok(ExitCode::Verdict),
         };
-        site::locked(&provider, &request.service.name, deploy).await
+        site::locked(&provider, &request.service.name, Some(&request.section), deploy).await
     })
 }
 
 /// Tells the manifest and the user what serves.
 async fn tell(request: &Request, serving: &Serving) -> Result<ExitCode> {
-    let Serving { group, previous, url, journal, already } = serving;
-    request.note_deployment(group, previous.as_deref(), url, journal).await?;
+    let Serving { group, previous, url, already } = serving;
+    request.note_deployment(group, previous.as_deref(), url).await?;
     println!("{url}");
     if *already {
         narrate::unchanged(&format!("{group} serves {} already", request.image.identity));
@@ -123,8 +123,7 @@ pub async fn deploy<P: Fleets>(
         Ok(url) => {
             settle::complete(site, &rollout).await?;
             let Rollout { group, previous, .. } = rollout;
-            let journal = journal::excerpt(&site.entries().await?, &group)?;
-            Ok(Outcome::Serves(Serving { group, previous, url, journal, already: false }))
+            Ok(Outcome::Serves(Serving { group, previous, url, already: false }))
         }
         Err(error) => take_back(site, &rollout, error).await,
     }
@@ -202,8 +201,7 @@ async fn serves_already<P: Fleets>(site: &Site<'_, P>, request: &Request) -> Res
     let entries = site.entries().await?;
     let previous = journal::retained(&entries).map(|(group, _)| group).filter(|it| service.groups.contains_key(*it));
     let previous = previous.map(str::to_owned);
-    let journal = journal::excerpt(&entries, &group)?;
-    Ok(Some(Serving { group, previous, url: service.url, journal, already: true }))
+    Ok(Some(Serving { group, previous, url: service.url, already: true }))
 }
 
 /// The group that has all of the traffic, with its present size.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use cli::args::ProviderArgs;
 use cli::{ExitCode, narrate};
 use manifest::Manifest;
-use provider::{Fleets, ManifestPlace};
+use provider::Fleets;
 
 use crate::site::{self, Site};
 use crate::target::{Named, Target};
@@ -20,7 +20,8 @@ pub struct Args {
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
     let named = args.target.resolve().await?;
     provider::dispatch!(provider::open(provider).await?, provider => {
-        site::locked(&provider, &named.service, async |site| destroy(site, &named).await).await
+        let work = async |site: &Site<'_, _>| destroy(site, &named).await;
+        site::locked(&provider, &named.service, named.section.as_ref(), work).await
     })
 }
 
@@ -32,9 +33,12 @@ async fn destroy<P: Fleets>(site: &Site<'_, P>, named: &Named) -> Result<ExitCod
     } else {
         named.may_be_missing("destroying")?;
     }
-    if let Some((path, environment)) = &named.section {
-        let change = |manifest: &mut Manifest| drop(manifest.deployments.remove(environment));
-        ManifestPlace::of(path).await?.update(None, change).await?;
+    if let Some(section) = &named.section {
+        let change = |manifest: &mut Manifest| {
+            manifest.deployments.remove(&section.environment);
+            manifest.journals.remove(&section.environment);
+        };
+        section.update(change).await?;
     }
     if !is_there {
         narrate::unchanged(&format!("there is no service {}", site.service));

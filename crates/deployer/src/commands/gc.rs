@@ -23,7 +23,8 @@ pub async fn run(_: Args, provider: &ProviderArgs) -> Result<ExitCode> {
 async fn collect<P: Fleets>(provider: &P) -> Result<ExitCode> {
     let mut removed = Vec::new();
     for service in provider.services().await? {
-        removed.extend(site::locked(provider, &service.spec.name, async |site| retire(site, &service).await).await?);
+        let work = async |site: &Site<'_, _>| retire(site, &service).await;
+        removed.extend(site::locked(provider, &service.spec.name, None, work).await?);
     }
     removed.iter().for_each(|group| println!("{group}"));
     if removed.is_empty() {

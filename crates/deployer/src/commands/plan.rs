@@ -31,7 +31,7 @@ async fn rehearse<P: provider::Fleets + Images>(provider: &P, args: &deploy::Arg
     narrate::note("this is a rehearsal: nothing of what follows is done");
     let rehearsal = Rehearsal::of(provider);
     let deploy = async |site: &site::Site<'_, _>| deploy::deploy(site, provider, &request, args.force()).await;
-    let outcome = site::locked(&rehearsal, &request.service.name, deploy).await;
+    let outcome = site::locked(&rehearsal, &request.service.name, None, deploy).await;
     rehearsal.into_calls().iter().for_each(|call| println!("{call}"));
     Ok(match outcome? {
         Outcome::Serves(_) => ExitCode::Done,

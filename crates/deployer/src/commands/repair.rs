@@ -35,7 +35,7 @@ async fn repair<P: Fleets>(provider: &P) -> Result<ExitCode> {
     provider.repair().await?;
     let mut code = ExitCode::Done;
     for name in &names {
-        let settled = site::locked(provider, name, async |site| {
+        let settled = site::locked(provider, name, None, async |site| {
             settle::earlier_run(site, None).await?;
             serving(site).await
         });

@@ -5,11 +5,11 @@ use cli::args::ProviderArgs;
 use cli::{BadInput, ExitCode, narrate};
 use jiff::Timestamp;
 use manifest::{Deployment, Identity, Manifest, Stamp};
-use provider::{Fleets, Group, ManifestPlace, NotHealthy, Service};
+use provider::{Fleets, Group, NotHealthy, Service};
 use uuid::Uuid;
 
 use crate::health;
-use crate::journal::{self, Event, Excerpt, Kind, Rollout};
+use crate::journal::{self, Event, Kind, Rollout};
 use crate::request::group_kind;
 use crate::settle::{self, Settled};
 use crate::site::{self, Site};
@@ -34,7 +34,8 @@ pub struct Args {
 pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
     let named = args.target.resolve().await?;
     provider::dispatch!(provider::open(provider).await?, provider => {
-        site::locked(&provider, &named.service, async |site| roll_back(site, &named).await).await
+        let work = async |site: &Site<'_, _>| roll_back(site, &named).await;
+        site::locked(&provider, &named.service, named.section.as_ref(), work).await
     })
 }
 
@@ -49,10 +50,10 @@ async fn roll_back<P: Fleets>(site: &Site<'_, P>, named: &Named) -> Result<ExitC
     match settled {
         _ if taken_back => narrate::step(&format!("{}: what served before serves again", site.service)),
         Settled::Completed(rollout) if rollout.kind == Kind::Rollback => {
-            end(site, named, &service, &rollout, started).await?;
+            end(named, &service, &rollout, started).await?;
         }
         _ => match switch(site, &service).await {
-            Ok(rollout) => end(site, named, &service, &rollout, started).await?,
+            Ok(rollout) => end(named, &service, &rollout, started).await?,
             Err(error) if error.is::<NotHealthy>() => {
                 narrate::error(&format!("{error}; the traffic stays where it is"));
                 return Ok(ExitCode::Verdict);
@@ -72,15 +73,8 @@ async fn switch<P: Fleets>(site: &Site<'_, P>, service: &Service) -> Result<Roll
     Ok(rollout)
 }
 
-async fn end<P: Fleets>(
-    site: &Site<'_, P>,
-    named: &Named,
-    service: &Service,
-    rollout: &Rollout,
-    started: Timestamp,
-) -> Result<()> {
-    let journal = journal::excerpt(&site.entries().await?, &rollout.group)?;
-    note_rollback(named, service, rollout, started, journal).await?;
+async fn end(named: &Named, service: &Service, rollout: &Rollout, started: Timestamp) -> Result<()> {
+    note_rollback(named, service, rollout, started).await?;
     narrate::step(&format!("{}: {} serves again", service.spec.name, rollout.group));
     Ok(())
 }
@@ -118,17 +112,11 @@ async fn begin<P: Fleets>(site: &Site<'_, P>, service: &Service) -> Result<Rollo
 }
 
 /// The manifest's deployment is what serves. It rests on an older image than the manifest has, and so becomes stale.
-async fn note_rollback(
-    named: &Named,
-    service: &Service,
-    rollout: &Rollout,
-    started: Timestamp,
-    journal: Excerpt,
-) -> Result<()> {
-    let Some((path, environment)) = &named.section else { return Ok(()) };
+async fn note_rollback(named: &Named, service: &Service, rollout: &Rollout, started: Timestamp) -> Result<()> {
+    let Some(section) = &named.section else { return Ok(()) };
     let version = |Group { spec, .. }: &Group| spec.tags.get("version").cloned().unwrap_or_default();
     let change = |manifest: &mut Manifest| {
-        let Some(known) = manifest.deployments.get(environment) else { return };
+        let Some(known) = manifest.deployments.get(&section.environment) else { return };
         let image_kind = known.stamp.consumed.kind;
         let identity = |name: &str| Identity::new(group_kind(image_kind), name);
         let deployment = Deployment {
@@ -139,10 +127,8 @@ async fn note_rollback(
             version: service.groups.get(&rollout.group).map(version).unwrap_or_default(),
             url: service.url.clone(),
             dns: service.spec.dns.clone(),
-            journal: journal.clone(),
         };
-        manifest.deployments.insert(environment.clone(), deployment);
+        manifest.deployments.insert(section.environment.clone(), deployment);
     };
-    ManifestPlace::of(path).await?.update(None, change).await?;
-    Ok(())
+    section.update(change).await
 }

@@ -96,7 +96,7 @@ pub async fn run(args: Args, provider: &ProviderArgs) -> Result<ExitCode> {
 }
 
 async fn read<P: Fleets>(provider: &P, named: &Named) -> Result<Status> {
-    let site = Site { provider, service: &named.service };
+    let site = Site { provider, service: &named.service, section: None };
     let Some(service) = site.read().await? else { return Err(named.missing(READING).into()) };
     let entries = site.entries().await?;
     let Service { spec, url, resolver, groups, running, .. } = service;

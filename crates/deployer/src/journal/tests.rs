@@ -186,10 +186,38 @@ fn an_entry_of_a_newer_version_is_refused_by_its_number() {
 }
 
 #[test]
-fn a_manifest_has_what_is_about_its_group() {
-    let journal: Vec<_> = deployment(&success()).into_iter().chain(deployment(&failure())).collect();
-    let its = excerpt(&journal, "v1").unwrap();
-    assert_eq!((&its[0]["event"], &its[0]["group"]), (&"started".into(), &"v1".into()));
-    assert_eq!((its.len(), &its.last().unwrap()["event"]), (8, &"backed-out".into()), "the last one is wanted");
-    assert!(excerpt(&journal, "v7").unwrap().is_empty());
+fn the_last_entry_continues_a_rollout_or_a_removal() {
+    let chapter =
+        |entries: &[Entry]| last_chapter(entries).map(|it| (it.entries.to_vec(), Vec::from_iter(it.groups).join(" ")));
+    assert_eq!(last_chapter(&[]), None);
+    let (first, second) = (deployment(&success()), deployment(&failure()));
+    let mut journal = [first.clone(), second.clone()].concat();
+    for length in 1..=second.len() {
+        let so_far = &journal[..first.len() + length];
+        assert_eq!(chapter(so_far), Some((second[..length].to_vec(), "v0 v1".to_owned())));
+    }
+    assert_eq!(chapter(&second[1..]), None, "its beginning is lost");
+    for (event, groups) in
+        [(Event::DestroyingGroup { group: "v7".to_owned() }, "v7"), (Event::DestroyingService, "v0 v1")]
+    {
+        let removal = entries([event]);
+        journal.extend(removal.clone());
+        assert_eq!(chapter(&journal), Some((removal, groups.to_owned())));
+    }
+}
+
+#[test]
+fn a_rollout_goes_on_by_its_decisive_entries_as_by_all_of_them() {
+    let step = |share| Event::Shifting { weights: [("v0".to_owned(), 100 - share), ("v1".to_owned(), share)].into() };
+    let begin = deployment(&[]).into_iter().take(3).map(|entry| entry.event);
+    let many = entries(begin.chain((1..=100).map(step)).chain(success()));
+    for length in 0..=many.len() {
+        let (all, few) = (&many[..length], decisive(&many[..length]));
+        let few: Vec<_> = few.into_iter().cloned().collect();
+        assert!(few.len() <= 7);
+        assert_eq!(
+            (unfinished(all), divisions(all), retained(all)),
+            (unfinished(&few), divisions(&few), retained(&few))
+        );
+    }
 }

@@ -5,6 +5,7 @@ mod alias;
 mod application;
 mod change;
 mod classic;
+mod copies;
 mod groups;
 mod layout;
 mod lock;
@@ -22,6 +23,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use self::change::Change;
+use self::copies::{copying, with_copies};
 use self::layout::Layout;
 use self::lock::{ServiceLock, recording};
 use self::verbs::{creating_group, creating_service, destroying_group, destroying_service, dividing, freeing, holding};
@@ -71,6 +73,7 @@ impl Fleets for Aws {
             Intent::Lock(service) => self.locking(service).await,
             Intent::Unlock(service) => Ok(vec![self.unlocking(service).await?]),
             Intent::Record(service, _) => Ok(vec![recording(service)]),
+            Intent::CopyJournal(groups) => Ok(vec![copying(groups)]),
             Intent::CreateService(service) => self.missing(creating_service(&listening(service))).await,
             Intent::CreateGroup(service, group) => self.missing(creating_group(service, group)).await,
             Intent::SetWeights(service, weights) => self.missing(dividing(service, weights)).await,
@@ -148,11 +151,18 @@ impl Fleets for Aws {
     }
 
     async fn journal(&self, service: &str) -> Result<Vec<Value>> {
-        self.entries(service).await
+        let copies = self.groups_of(service).await?.iter().filter_map(copies::copy_in).flatten().collect();
+        Ok(with_copies(self.entries(service).await?, copies))
     }
 
     async fn record(&self, service: &str, entry: &Value) -> Result<()> {
         self.add_entry(service, entry).await
+    }
+
+    async fn copy_journal(&self, service: &str, groups: &[&str], entries: &[Value]) -> Result<()> {
+        let present = self.groups_of(service).await?;
+        let present: Vec<_> = present.iter().map(groups::name_of).filter(|name| groups.contains(name)).collect();
+        self.copy_to(&present, entries).await
     }
 
     async fn lock_service(&self, name: &str) -> Result<ServiceLock> {

@@ -15,6 +15,7 @@ use aws_sdk_ec2::types::{
 };
 use jiff::Timestamp;
 
+use super::copies::JOURNAL;
 use super::names::{GROUP, SERVICE};
 use crate::aws::Aws;
 use crate::aws::failure::{Explain, code, is_not_found};
@@ -53,7 +54,7 @@ fn tags_of(spec: &GroupSpec) -> BTreeMap<String, String> {
     spec.tags.clone().into_iter().chain(own).collect()
 }
 
-fn tag(group: &str, key: &str, value: &str, propagates: bool) -> Tag {
+pub fn tag(group: &str, key: &str, value: &str, propagates: bool) -> Tag {
     let tag = Tag::builder().resource_id(group).resource_type("auto-scaling-group").key(key).value(value);
     tag.propagate_at_launch(propagates).build()
 }
@@ -73,7 +74,8 @@ pub fn read(group: &AutoScalingGroup, weight: u8) -> Result<Group> {
     let tag =
         |key| tag_of(group, key).with_context(|| format!("the group {name} has no tag {key}: somebody removed it"));
     let pair = |tag: &aws_sdk_autoscaling::types::TagDescription| {
-        let key = tag.key().filter(|key| !OURS.contains(key) && !key.starts_with("aws:"))?;
+        let is_ours = |key: &str| OURS.contains(&key) || key.starts_with(JOURNAL) || key.starts_with("aws:");
+        let key = tag.key().filter(|key| !is_ours(key))?;
         Some((key.to_owned(), tag.value().unwrap_or_default().to_owned()))
     };
     let size = tag(SIZE)?.parse().with_context(|| format!("the tag {SIZE} of the group {name}"))?;
