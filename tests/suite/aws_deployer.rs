@@ -165,7 +165,7 @@ fn all_of_it(trouble: &str) {
     let region = Region::with(|fleet| fleet.healthy_seconds = Some(60));
     let in_trouble = |run: &dyn Fn()| {
         region.emulator.script(&json!({"call": "*", "only": "changes", "each": true, "do": trouble}));
-        region.emulator.script(&json!({"call": "*", "only": "reads", "each": "name", "do": trouble}));
+        region.emulator.script(&json!({"call": "*", "only": "reads", "each": true, "do": trouble}));
         run();
         region.emulator.forget_script();
     };

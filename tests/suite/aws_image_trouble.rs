@@ -1,43 +1,89 @@
 //! Images on AWS when something is in the way: runs that are killed or interrupted, calls that are refused or not
 //! answered, names that are taken. At the end the same is there as without it, or nothing.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::aws_account::{assert_one_of_each, build, described, disk, on_aws, only, tag, template, with_artifact};
 use crate::emulator::Emulator;
 use crate::rig::{Ended, Rig, loop_devices, processes_with, shell, succeeded, wait_for};
 
-/// Kills `imager snapshot` at each of these calls, before it was carried out and after, and runs it again: all is as
-/// after one undisturbed run. `set` is done ahead of each. Returns how often it was killed.
-fn kill_snapshot_at(rig: &Rig, emulator: &Emulator, calls: &str, set: impl Fn()) -> u32 {
-    let provisioned = std::fs::read(rig.manifest_path()).unwrap();
+/// Kills the imager at each of these calls, before it was carried out and after; what is asserted `then` runs it again.
+/// `set` is done ahead of each. Returns how often it was killed.
+fn kill_at_each(
+    rig: &Rig,
+    emulator: &Emulator,
+    arguments: &[&str],
+    calls: &Value,
+    set: impl Fn(),
+    then: impl Fn(&str),
+) -> u32 {
+    let before = std::fs::read(rig.manifest_path()).unwrap();
     let mut killed = 0;
     for how in ["stall", "hang"] {
-        for call in 0.. {
+        for after in 0.. {
             set();
             let done = emulator.calls().len();
-            emulator.script(&json!({ "call": calls, "after": call, "do": how }));
-            let mut child = rig.spawn("imager", &["snapshot"]);
+            let mut rule = json!({ "after": after, "do": how });
+            rule.as_object_mut().unwrap().extend(calls.as_object().unwrap().clone());
+            emulator.script(&rule);
+            let mut child = rig.spawn("imager", arguments);
             let reached = wait_for("the call, or the end", || {
                 let ended = child.try_wait().unwrap().is_some();
-                let held = emulator.calls()[done..].iter().any(|call| call["held"] == true);
-                (ended || held).then_some(held)
+                let held = emulator.calls().split_off(done).into_iter().find(|call| call["held"] == true);
+                (ended || held.is_some()).then_some(held)
             });
             child.kill().unwrap();
             child.wait().unwrap();
             emulator.forget_script();
-            let taken = succeeded(rig.ask("imager", &["snapshot"]));
-            let (image, _) = assert_one_of_each(emulator);
-            assert_eq!(image["ImageId"], taken.stdout.trim());
-            succeeded(rig.ask("imager", &["remove", taken.stdout.trim()]));
-            std::fs::write(rig.manifest_path(), &provisioned).unwrap();
-            if !reached {
+            let call = reached.as_ref().map_or("none", |call| call["call"].as_str().unwrap());
+            then(call);
+            std::fs::write(rig.manifest_path(), &before).unwrap();
+            if reached.is_none() {
                 break;
             }
             killed += 1;
         }
     }
     killed
+}
+
+/// Kills `imager snapshot` at each of these calls and runs it again: all is as after one undisturbed run. Returns how
+/// often it was killed.
+fn kill_snapshot_at(rig: &Rig, emulator: &Emulator, calls: &str, set: impl Fn()) -> u32 {
+    kill_at_each(rig, emulator, &["snapshot"], &json!({ "call": calls }), set, |_| {
+        let taken = succeeded(rig.ask("imager", &["snapshot"]));
+        let (image, _) = assert_one_of_each(emulator);
+        assert_eq!(image["ImageId"], taken.stdout.trim());
+        succeeded(rig.ask("imager", &["remove", taken.stdout.trim()]));
+    })
+}
+
+#[test]
+fn a_provisioning_that_is_killed_anywhere_leaves_no_more_than_a_layer_for_the_next() {
+    let (rig, emulator) = with_artifact();
+    let text = template(&emulator, "", &[&shell("echo 1 > /one"), r#"{ "type": "artifact" }"#]);
+    let path = rig.template(&text);
+    let changes = json!({ "call": "ec2:*", "only": "changes" });
+    let killed = kill_at_each(
+        &rig,
+        &emulator,
+        &["provision", &path],
+        &changes,
+        || {},
+        |call| {
+            let provisioned = succeeded(rig.provision(&text, &[]));
+            let volume = only(described(&emulator, "Volumes"));
+            assert_eq!(
+                (&volume["VolumeId"], &volume["State"]),
+                (&provisioned.stdout.trim().into(), &"available".into())
+            );
+            assert!(tag(&volume, "kiln:layer").is_some(), "{call}: {volume:#}");
+            assert!(tag(&only(described(&emulator, "Snapshots")), "kiln:made-by").is_some(), "{call}");
+            succeeded(rig.ask("imager", &["layers", "--prune", "--older-than", "0"]));
+            emulator.ask("ec2", "delete_volume", &json!({ "VolumeId": volume["VolumeId"] }));
+        },
+    );
+    assert!(killed >= 2 * 5, "{killed}");
 }
 
 #[test]

@@ -227,15 +227,9 @@ fn groups_of(entry: &Entry) -> impl Iterator<Item = &str> {
 /// Those of a chapter's entries on which it depends how it goes on: of the divisions of traffic the last two. They are as
 /// few for a rollout in many steps as for one in few.
 pub fn decisive(chapter: &[Entry]) -> Vec<&Entry> {
-    let is_shift = |entry: &Entry| matches!(entry.event, Event::Shifting { .. });
-    let mut past = chapter.iter().filter(|entry| is_shift(entry)).count().saturating_sub(2);
-    let mut is_past = |entry: &Entry| {
-        is_shift(entry) && past > 0 && {
-            past -= 1;
-            true
-        }
-    };
-    chapter.iter().filter(|entry| !is_past(entry)).collect()
+    let shifts: Vec<_> = chapter.iter().filter(|entry| matches!(entry.event, Event::Shifting { .. })).collect();
+    let past = &shifts[..shifts.len().saturating_sub(2)];
+    chapter.iter().filter(|entry| !past.contains(entry)).collect()
 }
 
 /// The rollout that began last.

@@ -12,6 +12,7 @@ mod ebs_direct;
 mod failure;
 mod fleets;
 mod here;
+mod holder;
 mod images;
 mod instances;
 mod lease;

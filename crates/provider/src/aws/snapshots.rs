@@ -10,7 +10,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use jiff::Timestamp;
 
 use super::failure::{Explain, code, is_not_found, is_throttle};
-use super::lease::{self, EXPIRES};
+use super::lease::{self, EXPIRES, HOLDER};
 use super::tags::{self, LAYER, Tags, filter};
 use super::{Aws, ami, wait};
 use crate::LayerRecord;
@@ -129,6 +129,7 @@ impl Aws {
     /// Begins the layer's snapshot. It has the volume's content of this moment, whatever happens to the volume later.
     pub(super) async fn begin_layer(&self, volume: &str, key: &str, made_by: &str, tags: &Tags) -> Result<()> {
         let mut tags = tags.clone();
+        tags.remove(HOLDER);
         tags.insert(LAYER.to_owned(), key.to_owned());
         tags.insert(MADE_BY.to_owned(), made_by.chars().take(256).collect());
         tags.insert(EXPIRES.to_owned(), lease::ending(lease::LAYER));

@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::ami::{self, Ami};
 use super::failure::{Explain, code, is_not_found};
-use super::lease::{self, EXPIRES};
+use super::holder::Holder;
+use super::lease::{self, EXPIRES, HOLDER};
 use super::tags::{self, LAYER, SOURCE_IMAGE, filter};
 use super::{Aws, devices, wait};
 use crate::{Attachment, VolumeRecord, VolumeSpec};
@@ -33,10 +34,12 @@ const APPEARED: Duration = Duration::from_secs(60);
 impl Aws {
     pub(super) async fn make_volume(&self, spec: &VolumeSpec) -> Result<VolumeRecord> {
         let zone = &self.here().await?.zone;
+        self.delete_abandoned_volumes().await?;
         let (snapshot, from) = self.bottom(spec).await?;
         let size = size(spec.size, from.size).context("making the root volume")?;
         let mut tags = spec.tags.clone();
         tags.insert(EXPIRES.to_owned(), lease::ending(lease::AT_WORK));
+        tags.insert(HOLDER.to_owned(), serde_json::to_string(&Holder::this())?);
         tags.insert(VIRTUALIZATION_TYPE.to_owned(), spec.virtualization_type.clone());
         tags.extend(spec.root_partition.map(|number| (ROOT_PARTITION.to_owned(), number.to_string())));
         tags.extend(spec.source.as_ref().map(|source| (SOURCE_IMAGE.to_owned(), source.id.clone())));
@@ -75,6 +78,20 @@ impl Aws {
                 Err(error)
             }
         }
+    }
+
+    /// Deletes the volumes on which processes of this machine worked that have ended: they would keep their device names.
+    async fn delete_abandoned_volumes(&self) -> Result<()> {
+        for volume in self.volumes_with(HOLDER, None).await? {
+            if lease::is_over(&tags::read(volume.tags())) {
+                let id = volume.volume_id().unwrap_or_default();
+                match self.remove_volume(id).await {
+                    Ok(()) => narrate::note(&format!("deleted the volume {id}, which a run left that was killed")),
+                    Err(left) => narrate::note(&format!("{left:#}; `imager gc` does it later")),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What a volume is made from: a snapshot, with what its volume was like.

@@ -6,13 +6,11 @@
 //! newer one than its own before its next change, and stops. Released tickets are kept for that; the next holder
 //! removes them.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use cli::lock::IfHeld;
 use cli::narrate;
-use cli::process::ProcessId;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +19,7 @@ use tokio::task::JoinHandle;
 use super::parameters::{is_taken, name, path};
 use crate::aws::Aws;
 use crate::aws::failure::Explain;
+use crate::aws::holder::Holder;
 use crate::aws::wait;
 
 /// How long a ticket holds that nobody renews: so long is a service locked when its deployer's machine has vanished.
@@ -40,34 +39,6 @@ struct Ticket {
     until: Timestamp,
     /// Whether it has been given back.
     released: bool,
-}
-
-/// A process that has a ticket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Holder {
-    /// The machine since its last start, and which of its process id spaces: containers have their own.
-    machine: String,
-    process: ProcessId,
-    /// What it is, for people.
-    program: String,
-}
-
-impl Holder {
-    fn this() -> Self {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let space = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-        let program = std::env::args().take(2).collect::<Vec<_>>().join(" ");
-        Self {
-            machine: format!("{} {}", boot.trim(), space.display()),
-            process: ProcessId::current(),
-            program: program.rsplit('/').next().unwrap_or_default().to_owned(),
-        }
-    }
-
-    /// Whether it is known to have ended. Of a process on another machine that is not known.
-    fn has_ended(&self) -> bool {
-        self.machine == Self::this().machine && !self.process.is_alive()
-    }
 }
 
 impl Ticket {
