@@ -158,37 +158,67 @@ fn a_first_deployment_and_a_destruction_that_are_killed_at_any_change_are_comple
     }
 }
 
-/// Everything that can be done to a service, where this happens to every change, and to the first read of every name in
-/// each command: there are hundreds of reads, and before it makes one again the SDK waits for half a second.
-fn all_of_it(trouble: &str) {
-    // Reading takes its time as well.
-    let region = Region::with(|fleet| fleet.healthy_seconds = Some(60));
-    let in_trouble = |run: &dyn Fn()| {
-        region.emulator.script(&json!({"call": "*", "only": "changes", "each": true, "do": trouble}));
-        region.emulator.script(&json!({"call": "*", "only": "reads", "each": true, "do": trouble}));
-        run();
-        region.emulator.forget_script();
-    };
-    for (command, image) in [("deploy", 0), ("plan", 1), ("deploy", 1), ("rollback", 1), ("status", 1)] {
-        in_trouble(&|| drop(region.run(command, image)));
-    }
+/// A region in which reading takes its time as well: before a call is made again the SDK waits for half a second.
+fn slow_region() -> Region {
+    Region::with(|fleet| fleet.healthy_seconds = Some(60))
+}
+
+/// Runs commands where this happens once to every call.
+fn in_trouble(region: &Region, trouble: &str, run: impl Fn()) {
+    region.emulator.script(&json!({"call": "*", "each": true, "do": trouble}));
+    run();
+    region.emulator.forget_script();
+}
+
+fn deploy_in(trouble: &str) {
+    let region = slow_region();
+    in_trouble(&region, trouble, || {
+        region.run("deploy", 0);
+        region.run("deploy", 1);
+    });
+    region.assert_serves("hello-local-v001", Some("hello-local-v000"), 1);
+    region.run("destroy", 0);
+}
+
+/// All that can be done to a service that is deployed.
+fn go_on_in(trouble: &str) {
+    let region = slow_region();
+    region.run("deploy", 0);
+    region.run("deploy", 1);
+    in_trouble(&region, trouble, || {
+        region.run("plan", 0);
+        region.run("rollback", 1);
+        region.run("status", 1);
+        region.run_plain("list");
+    });
     region.assert_serves("hello-local-v000", Some("hello-local-v001"), 0);
-    for command in ["list", "repair", "gc"] {
-        in_trouble(&|| region.run_plain(command));
-    }
-    assert_eq!(region.assert_whole().2, "hello-local-v000");
-    in_trouble(&|| drop(region.run("destroy", 0)));
+    in_trouble(&region, trouble, || {
+        region.run_plain("repair");
+        region.run_plain("gc");
+    });
+    region.assert_serves("hello-local-v000", Some("hello-local-v001"), 0);
+    in_trouble(&region, trouble, || drop(region.run("destroy", 0)));
     region.assert_empty();
 }
 
 #[test]
-fn calls_that_are_throttled_are_made_again() {
-    all_of_it("throttle");
+fn every_call_of_a_deployment_is_made_again_when_throttled() {
+    deploy_in("throttle");
 }
 
 #[test]
-fn calls_whose_answer_is_lost_are_made_once() {
-    all_of_it("lose");
+fn every_call_of_a_deployment_whose_answer_is_lost_is_made_once() {
+    deploy_in("lose");
+}
+
+#[test]
+fn every_call_after_a_deployment_is_made_again_when_throttled() {
+    go_on_in("throttle");
+}
+
+#[test]
+fn every_call_after_a_deployment_whose_answer_is_lost_is_made_once() {
+    go_on_in("lose");
 }
 
 #[test]

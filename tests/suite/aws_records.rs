@@ -144,7 +144,11 @@ fn calls_that_are_throttled_or_whose_answer_is_lost_leave_the_same() {
             by_records(fleet);
             fleet.steps = Some(vec![100]);
         });
-        region.emulator.script(&json!({"call": "*", "only": "changes", "each": true, "do": fault}));
+        for (call, only, each) in
+            [("*", "changes", json!(true)), ("route53:*", "reads", json!(true)), ("*", "reads", json!("name"))]
+        {
+            region.emulator.script(&json!({"call": call, "only": only, "each": each, "do": fault}));
+        }
         region.run("deploy", 0);
         region.run("deploy", 1);
         region.run("rollback", 1);

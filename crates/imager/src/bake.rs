@@ -85,7 +85,8 @@ async fn bake(provider: &impl Images, plan: &Plan, scratch: &Path) -> Result<Bak
             Ok(Progress::LayerAppeared) => provider.delete_volume(&volume.id).await?,
             Err(error) => {
                 if plan.failure.keeps_volume() {
-                    narrate::note(&provider.whereabouts(&volume)?);
+                    let left = provider.leave_volume(&volume).await;
+                    narrate::note(&left.unwrap_or_else(|error| format!("{error:#}")));
                 } else {
                     provider.delete_volume(&volume.id).await?;
                 }

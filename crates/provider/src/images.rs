@@ -298,8 +298,8 @@ pub trait Images {
     /// Deletes what was left.
     async fn delete_left_over(&self, left_over: &LeftOver) -> Result<()>;
 
-    /// Where an incomplete volume is that a run leaves, and until when: a sentence for people.
-    fn whereabouts(&self, volume: &VolumeRecord) -> Result<String>;
+    /// Leaves an incomplete volume for people to look at. Where it is and until when, as a sentence for them.
+    async fn leave_volume(&self, volume: &VolumeRecord) -> Result<String>;
 
     /// Deletes a volume, which may still be attached.
     async fn delete_volume(&self, id: &str) -> Result<()>;

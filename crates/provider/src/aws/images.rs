@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use manifest::{Identity, IdentityKind};
 
 use super::failure::Explain;
-use super::lease::{self, EXPIRES};
+use super::lease::{self, EXPIRES, HOLDER};
 use super::publication::COPY;
 use super::tags::{self, DIGEST, LAYER, SOURCE_IMAGE, filter};
 use super::volumes::{self, ROOT_PARTITION};
@@ -217,7 +217,9 @@ impl crate::Images for Aws {
         self.delete_expired(left_over).await
     }
 
-    fn whereabouts(&self, volume: &VolumeRecord) -> Result<String> {
+    async fn leave_volume(&self, volume: &VolumeRecord) -> Result<String> {
+        let asked = self.ec2.delete_tags().resources(&volume.id).tags(Tag::builder().key(HOLDER).build()).send().await;
+        asked.doing("ec2:DeleteTags", || format!("keeping the volume {} from the next build", volume.id))?;
         let expires = volume.tags.get(EXPIRES).map_or("some time", String::as_str);
         Ok(format!("the volume {} stays in {}, and `imager gc` deletes it after {expires}", volume.id, self.region))
     }

@@ -86,7 +86,7 @@ impl Aws {
             if lease::is_over(&tags::read(volume.tags())) {
                 let id = volume.volume_id().unwrap_or_default();
                 match self.remove_volume(id).await {
-                    Ok(()) => narrate::note(&format!("deleted the volume {id}, which a run left that was killed")),
+                    Ok(()) => narrate::note(&format!("deleted the volume {id}, which a run left that has ended")),
                     Err(left) => narrate::note(&format!("{left:#}; `imager gc` does it later")),
                 }
             }

@@ -339,7 +339,7 @@ impl Images for Local {
         remove_dir(&self.state.join("tmp").join(&left_over.id))
     }
 
-    fn whereabouts(&self, volume: &VolumeRecord) -> Result<String> {
+    async fn leave_volume(&self, volume: &VolumeRecord) -> Result<String> {
         Ok(format!("the next run removes the volume {} from {}", volume.id, self.temporary()?.display()))
     }
 
