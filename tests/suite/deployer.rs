@@ -16,7 +16,7 @@ impl Rig {
         self.ask("deployer", &["deploy", "--manifest", &self.manifest_of(version)])
     }
 
-    fn deployed(&self, version: Version) -> String {
+    pub fn deployed(&self, version: Version) -> String {
         let ended = self.deploy(version);
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         ended.stdout.trim().to_owned()
@@ -36,7 +36,7 @@ impl Rig {
         name
     }
 
-    fn destroy(&self) {
+    pub fn destroy(&self) {
         self.run("deployer", &["destroy", "--manifest", &self.manifest_of(Version::One)]);
         self.assert_nothing_left();
     }

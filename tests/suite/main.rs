@@ -30,6 +30,7 @@ mod isolation;
 mod load;
 mod packer;
 mod pipeline;
+mod retention;
 mod rig;
 mod templates;
 mod terminal;

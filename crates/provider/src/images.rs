@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use manifest::{Account, Identity, IdentityKind, Medium, Publication};
 use serde::{Deserialize, Serialize};
 
@@ -219,6 +219,21 @@ pub struct LeftOver {
     pub from: String,
 }
 
+/// How long a complete volume is kept for those who want to take it up: as long as a build would (imager's `--max-age`).
+pub(crate) const VOLUME_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How long a layer is kept: longer than builds take it up by themselves, for those who let them.
+pub(crate) const LAYER_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Why an image is not removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("image {image} is in use by {}: destroy them first", users.join(", "))]
+pub struct InUse {
+    /// Its id.
+    pub image: String,
+    /// The instances that run it, and what else needs it.
+    pub users: Vec<String>,
+}
+
 /// Images, volumes and layers.
 #[expect(async_fn_in_trait, reason = "callers are generic over the provider and never need Send")]
 pub trait Images {
@@ -292,7 +307,7 @@ pub trait Images {
     /// A directory on this machine for what makes later runs quicker and can be lost.
     fn cache(&self) -> PathBuf;
 
-    /// What dead runs have left and nobody needs any more.
+    /// What dead runs have left, and the complete volumes and the layers whose time is past.
     async fn left_over(&self) -> Result<Vec<LeftOver>>;
 
     /// Deletes what was left.
@@ -319,7 +334,7 @@ pub trait Images {
     /// All aliases and the ids that they stand for.
     async fn aliases(&self) -> Result<BTreeMap<String, String>>;
 
-    /// Deletes an image. An error if instances run from it.
+    /// Deletes an image. [`InUse`] if instances run from it.
     async fn remove(&self, id: &str) -> Result<()>;
 
     /// Computes the digest of the image's content anew.

@@ -28,7 +28,7 @@ use cli::narrate;
 
 pub use fleets::{Fleets, Group, GroupSpec, Intent, Member, MemberHealth, NotHealthy, Service, ServiceSpec, shares};
 pub use images::{
-    Access, AccessKeys, Attachment, ImageFilter, Images, LayerRecord, LeftOver, RegisteredImage, Registration,
+    Access, AccessKeys, Attachment, ImageFilter, Images, InUse, LayerRecord, LeftOver, RegisteredImage, Registration,
     SourceImage, StoredVerdict, VolumeRecord, VolumeSpec, partition, root_partition,
 };
 pub use instances::{Instance, InstanceState, Instances, LaunchSpec, Offer};

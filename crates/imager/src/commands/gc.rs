@@ -12,7 +12,8 @@ pub(crate) struct Args {
     dry_run: bool,
 }
 
-/// Deletes what runs have left that did not come to their end, and prints the ids.
+/// Deletes what runs have left that did not come to their end, and the volumes and layers that builds take up no more.
+/// Prints the ids.
 ///
 /// What cannot be deleted does not keep the rest from it.
 pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode> {
@@ -35,7 +36,7 @@ pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode>
         bail!("{} could not be deleted: see the notes above, and run again", kept.join(", "));
     }
     if deleted == 0 {
-        narrate::unchanged("dead runs have left nothing");
+        narrate::unchanged("dead runs have left nothing, and nothing's time is past");
     }
     Ok(ExitCode::Done)
 }

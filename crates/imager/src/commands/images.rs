@@ -1,27 +1,39 @@
 //! `imager images`
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use anyhow::Result;
-use cli::ExitCode;
+use cli::{ExitCode, narrate};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use provider::Images;
+use provider::{Images, InUse, RegisteredImage};
 
 /// Arguments of `imager images`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Remove the images of each component, but those of its newest versions, what has an alias, and what instances run.
+    #[arg(long, requires = "keep")]
+    prune: bool,
+    /// How many versions of each component stay, the newest ones.
+    #[arg(long, value_name = "NUMBER", requires = "prune")]
+    keep: Option<usize>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// Lists all images, oldest first.
+/// Lists all images, oldest first; with `--prune`, those that it removed.
 pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode> {
-    let images = provider.list().await?;
+    let mut images = provider.list().await?;
+    let aliases = provider.aliases().await?;
+    if let Some(keep) = args.keep {
+        let aliased = aliases.values().map(String::as_str).collect();
+        images = remove(provider, superseded(images, keep, &aliased)).await?;
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&images)?);
         return Ok(ExitCode::Done);
     }
-    let aliases = provider.aliases().await?;
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["ID", "NAME", "TYPE", "SIZE", "CREATED", "TESTED", "ALIASES"]);
     for image in images {
@@ -44,4 +56,76 @@ pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode>
     }
     println!("{table}");
     Ok(ExitCode::Done)
+}
+
+/// Removes the images. Returns those that are removed: what instances run stays.
+async fn remove(provider: &impl Images, images: Vec<RegisteredImage>) -> Result<Vec<RegisteredImage>> {
+    let mut removed = Vec::new();
+    for image in images {
+        match provider.remove(&image.id).await {
+            Ok(()) => removed.push(image),
+            Err(error) if error.is::<InUse>() => narrate::note(&format!("{error}")),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(removed)
+}
+
+/// Of images that are sorted by age, those of all but the newest versions of each component, unless they have an alias.
+/// A version is as new as its newest image: a template may have several builders.
+fn superseded(images: Vec<RegisteredImage>, keep: usize, aliased: &BTreeSet<&str>) -> Vec<RegisteredImage> {
+    let version = |image: &RegisteredImage| {
+        let tag = |name| image.tags.get(name).cloned();
+        Some((tag("kiln:component")?, tag("kiln:version")?))
+    };
+    let mut versions = BTreeMap::<String, Vec<String>>::new();
+    for (component, version) in images.iter().rev().filter_map(version) {
+        let versions = versions.entry(component).or_default();
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    let is_kept =
+        |(component, version): (String, String)| versions[&component].iter().take(keep).any(|it| *it == version);
+    let is_superseded = |image: &RegisteredImage| {
+        !aliased.contains(image.id.as_str()) && version(image).is_some_and(|version| !is_kept(version))
+    };
+    images.into_iter().filter(is_superseded).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn superseded_ids(keep: usize, aliased: &[&str]) -> Vec<String> {
+        let image = |(id, component, version): (&str, &str, &str)| {
+            let value = serde_json::json!({
+                "id": id, "name": id, "digest": {"kind": "sha256", "value": "0"}, "size": 0, "virtualization_type": "hvm",
+                "created": "2026-01-01T00:00:00Z", "tags": {"kiln:component": component, "kiln:version": version}
+            });
+            let mut image: RegisteredImage = serde_json::from_value(value).unwrap();
+            image.tags.retain(|_, value| !value.is_empty());
+            image
+        };
+        let images = [
+            ("base", "", ""),
+            ("a1", "a", "1"),
+            ("a1-pv", "a", "1"),
+            ("b1", "b", "1"),
+            ("a2", "a", "2"),
+            ("a3", "a", "3"),
+            ("a1-again", "a", "1"),
+        ];
+        let aliased = aliased.iter().copied().collect();
+        superseded(images.map(image).into(), keep, &aliased).into_iter().map(|image| image.id).collect()
+    }
+
+    #[test]
+    fn all_but_the_newest_versions_of_each_component_are_superseded() {
+        assert_eq!(superseded_ids(3, &[]), [""; 0]);
+        assert_eq!(superseded_ids(2, &[]), ["a2"], "the first version was built again");
+        assert_eq!(superseded_ids(1, &[]), ["a2", "a3"]);
+        assert_eq!(superseded_ids(1, &["a3"]), ["a2"]);
+        assert_eq!(superseded_ids(0, &[]), ["a1", "a1-pv", "b1", "a2", "a3", "a1-again"]);
+    }
 }

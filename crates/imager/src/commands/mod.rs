@@ -51,7 +51,7 @@ enum Command {
     Validate(validate::Args),
     /// Upload images of this machine to another provider.
     Publish(publish::Args),
-    /// List images.
+    /// List images, or remove those of old versions.
     Images(images::Args),
     /// Show what changed between two images.
     Diff(diff::Args),
@@ -63,7 +63,7 @@ enum Command {
     Alias(alias::Args),
     /// Delete an image.
     Remove(remove::Args),
-    /// Delete what dead runs have left.
+    /// Delete what dead runs have left, and volumes and layers whose time is past.
     Gc(gc::Args),
 }
 

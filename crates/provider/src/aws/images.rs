@@ -17,6 +17,7 @@ use super::publication::COPY;
 use super::tags::{self, DIGEST, LAYER, SOURCE_IMAGE, filter};
 use super::volumes::{self, ROOT_PARTITION};
 use super::{Aws, ami, snapshots};
+use crate::images::VOLUME_KEPT;
 use crate::{
     Access, Attachment, ImageFilter, LayerRecord, LeftOver, RegisteredImage, Registration, SourceImage, StoredVerdict,
     VolumeRecord, VolumeSpec,
@@ -177,7 +178,7 @@ impl crate::Images for Aws {
     }
 
     async fn complete_volume(&self, volume: &VolumeRecord, key: &str) -> Result<VolumeRecord> {
-        let tags = [(LAYER.to_owned(), key.to_owned()), (EXPIRES.to_owned(), lease::ending(lease::COMPLETE))].into();
+        let tags = [(LAYER.to_owned(), key.to_owned()), (EXPIRES.to_owned(), lease::ending(VOLUME_KEPT))].into();
         let asked = self.ec2.create_tags().resources(&volume.id).set_tags(Some(tags::list(&tags))).send().await;
         asked.doing("ec2:CreateTags", || format!("completing the volume {}", volume.id))?;
         Ok(VolumeRecord { complete: Some(key.to_owned()), ..volume.clone() })

@@ -14,10 +14,6 @@ pub(super) const STAGE: &str = "kiln:stage";
 
 /// What a process is working on. No build takes a day, and what it leaves costs some cents until then.
 pub(super) const AT_WORK: SignedDuration = SignedDuration::from_hours(24);
-/// A complete volume: for as long as a build would take it up (imager's `--max-age`).
-pub(super) const COMPLETE: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// A layer: longer than builds take it up by themselves, for those who let them.
-pub(super) const LAYER: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The end of a lease that begins now.
 pub(super) fn ending(lease: SignedDuration) -> String {

@@ -1,13 +1,13 @@
 //! What dead runs have left: whatever has our tags and a lease that is over.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use aws_sdk_ec2::types::{Image, Snapshot, Volume};
 
 use super::failure::Explain;
 use super::lease::{self, EXPIRES};
 use super::tags::{self, Tags, filter};
 use super::{Aws, ami};
-use crate::LeftOver;
+use crate::{InUse, LeftOver};
 
 const IMAGE: &str = "image";
 const VOLUME: &str = "volume";
@@ -53,9 +53,7 @@ impl Aws {
     async fn remove_one(&self, id: &str) -> Result<()> {
         let Some(image) = ami::image(&self.ec2, id).await? else { return Ok(()) };
         let users = self.instances_of(id).await?;
-        if !users.is_empty() {
-            bail!("image {id} is in use by {}: destroy them first", users.join(", "));
-        }
+        ensure!(users.is_empty(), InUse { image: id.to_owned(), users });
         let ours = self.going_with(&image).await?;
         // Should this run end before they are deleted, `imager gc` does that.
         self.lease_out(&ours).await?;

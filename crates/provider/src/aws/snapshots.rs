@@ -14,6 +14,7 @@ use super::lease::{self, EXPIRES, HOLDER};
 use super::tags::{self, LAYER, Tags, filter};
 use super::{Aws, ami, wait};
 use crate::LayerRecord;
+use crate::images::LAYER_KEPT;
 
 /// What a layer's snapshot has beside its key: which provisioner made it.
 const MADE_BY: &str = "kiln:made-by";
@@ -132,7 +133,7 @@ impl Aws {
         tags.remove(HOLDER);
         tags.insert(LAYER.to_owned(), key.to_owned());
         tags.insert(MADE_BY.to_owned(), made_by.chars().take(256).collect());
-        tags.insert(EXPIRES.to_owned(), lease::ending(lease::LAYER));
+        tags.insert(EXPIRES.to_owned(), lease::ending(LAYER_KEPT));
         self.begin_snapshot(volume, LAYER, &tags).await.map(drop)
     }
 

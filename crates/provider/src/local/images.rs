@@ -18,8 +18,9 @@ use super::disk;
 use super::loop_device::LoopDevice;
 use super::records::{names_in, read_json, remove_dir, write_atomically, write_json};
 use super::{Local, filter, private_mount};
+use crate::images::{LAYER_KEPT, VOLUME_KEPT};
 use crate::{
-    Access, Attachment, ImageFilter, Images, LayerRecord, LeftOver, RegisteredImage, Registration, SourceImage,
+    Access, Attachment, ImageFilter, Images, InUse, LayerRecord, LeftOver, RegisteredImage, Registration, SourceImage,
     StoredVerdict, VolumeRecord, VolumeSpec,
 };
 
@@ -28,6 +29,10 @@ pub(super) const DISK: &str = "disk.raw";
 
 /// The digests of its blocks, beside the disk of an image or a complete volume.
 pub(super) const DIGESTS: &str = "blocks.sha256";
+
+const DIRECTORY: &str = "directory";
+const VOLUME: &str = "volume";
+const LAYER: &str = "layer";
 
 impl Local {
     fn images_dir(&self) -> PathBuf {
@@ -331,12 +336,36 @@ impl Images for Local {
     }
 
     async fn left_over(&self) -> Result<Vec<LeftOver>> {
-        let left = |name: String| LeftOver { kind: "directory", from: format!("process {name}"), id: name };
-        Ok(self.abandoned()?.into_iter().map(left).collect())
+        let directory = |name: String| LeftOver { kind: DIRECTORY, from: format!("process {name}"), id: name };
+        let mut found: Vec<_> = self.abandoned()?.into_iter().map(directory).collect();
+        let from = |created: Timestamp| format!("complete since {created:.0}");
+        for id in names_in(&self.state.join("volumes"))? {
+            let volume = self.volume(&id).await?;
+            let created =
+                volume.map(|volume| volume.created).filter(|created| *created < Timestamp::now() - VOLUME_KEPT);
+            found.extend(created.map(|created| LeftOver { kind: VOLUME, id, from: from(created) }));
+        }
+        let mut layers = self.layers().await?;
+        layers.retain(|layer| layer.created < Timestamp::now() - LAYER_KEPT);
+        found.extend(layers.into_iter().map(|layer| LeftOver {
+            kind: LAYER,
+            id: layer.key,
+            from: from(layer.created),
+        }));
+        Ok(found)
     }
 
     async fn delete_left_over(&self, left_over: &LeftOver) -> Result<()> {
-        remove_dir(&self.state.join("tmp").join(&left_over.id))
+        let id = &left_over.id;
+        match left_over.kind {
+            VOLUME => self.delete_volume(id).await,
+            LAYER => {
+                // Whoever makes the layer anew at this moment holds its lock.
+                let _lock = self.lock_layer(id).await?;
+                self.delete_layer(id).await
+            }
+            _ => remove_dir(&self.state.join("tmp").join(id)),
+        }
     }
 
     async fn leave_volume(&self, volume: &VolumeRecord) -> Result<String> {
@@ -403,8 +432,8 @@ impl Images for Local {
     }
 
     async fn remove(&self, id: &str) -> Result<()> {
-        let users: Vec<_> = self.instances_of(id)?;
-        ensure!(users.is_empty(), "image {id} is in use by {}: destroy them first", users.join(", "));
+        let users = self.users_of(id)?;
+        ensure!(users.is_empty(), InUse { image: id.to_owned(), users });
         for (alias, target) in self.aliases().await? {
             if target == id {
                 fs::remove_file(self.state.join("aliases").join(alias))?;

@@ -117,21 +117,14 @@ impl Local {
         Ok(names)
     }
 
-    /// Ids of the instances that run the image `id`.
-    fn instances_of(&self, id: &str) -> Result<Vec<String>> {
-        #[derive(serde::Deserialize)]
-        struct OfImage {
-            image: String,
-        }
-        let directory = self.state.join("instances");
-        let mut users = Vec::new();
-        for name in records::names_in(&directory)? {
-            let record: Option<OfImage> = records::read_json(&directory.join(&name).join("instance.json"))?;
-            if record.is_some_and(|record| record.image == id) {
-                users.push(name);
-            }
-        }
-        Ok(users)
+    /// The instances that run the image `id`, and the groups that launch it.
+    fn users_of(&self, id: &str) -> Result<Vec<String>> {
+        let place = self.place()?;
+        let instances = place.instance_records()?.into_iter().map(|record| record.instance);
+        let instances = instances.filter(|instance| instance.image == id).map(|instance| instance.id);
+        let groups = place.service_records()?.into_iter().flat_map(|service| service.groups.into_values());
+        let groups = groups.map(|record| record.group.spec).filter(|spec| spec.image == id).map(|spec| spec.name);
+        Ok(instances.chain(groups).collect())
     }
 }
 
