@@ -43,7 +43,7 @@ impl Target {
         if let Some(service) = self.service {
             return Ok(Named { service, section: None, unlisted: None });
         }
-        let section = Section { manifest: self.manifest, environment: self.environment };
+        let section = Section::of(self.manifest, self.environment).await?;
         let manifest = section.read().await?;
         let service = names::service(&manifest.component.name, &section.environment);
         let unlisted = manifest.component.deploy.and_then(|deploy| deploy.fleet_in(&section.environment).err());

@@ -9,6 +9,7 @@ use manifest::{Component, Manifest};
 use crate::aws::ManifestObject;
 
 /// The place of a manifest, as `--manifest` names it.
+#[derive(Debug)]
 pub enum ManifestPlace {
     /// A file of this machine.
     File(PathBuf),

@@ -33,7 +33,7 @@ pub struct Args {
 impl Args {
     /// What is to be deployed to the provider.
     pub async fn request(&self, provider: &impl Images) -> Result<Request> {
-        let section = Section { manifest: self.manifest.manifest.clone(), environment: self.environment.clone() };
+        let section = Section::of(self.manifest.manifest.clone(), self.environment.clone()).await?;
         Request::read(provider, section).await
     }
 

@@ -18,6 +18,7 @@ use crate::Access;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A manifest at a URL of S3.
+#[derive(Debug)]
 pub struct ManifestObject {
     s3: Client,
     url: Url,
