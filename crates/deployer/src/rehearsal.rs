@@ -75,6 +75,10 @@ impl<P: Fleets> Fleets for Rehearsal<'_, P> {
         self.provider.services().await
     }
 
+    async fn is_watched(&self, service: &str) -> Result<bool> {
+        self.provider.is_watched(service).await
+    }
+
     async fn journalled(&self) -> Result<Vec<String>> {
         self.provider.journalled().await
     }

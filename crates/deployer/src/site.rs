@@ -72,7 +72,7 @@ impl<P: Fleets> Site<'_, P> {
     /// their health: those are started again first.
     pub async fn members(&self, group: &str) -> Result<Vec<Member>> {
         let members = self.provider.members(self.service, group).await;
-        if self.read().await?.is_none_or(|service| service.running) {
+        if self.provider.is_watched(self.service).await? {
             return members;
         }
         narrate::note("the provider's processes do not run: starting them again");

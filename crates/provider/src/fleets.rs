@@ -199,6 +199,11 @@ pub trait Fleets {
     /// All services. Read-only: starts nothing.
     async fn services(&self) -> Result<Vec<Service>>;
 
+    /// Whether those processes of the provider run by which it knows how a service is; so it is where there is none.
+    async fn is_watched(&self, service: &str) -> Result<bool> {
+        Ok(self.service(service).await?.is_none_or(|service| service.running))
+    }
+
     /// Names of all services that have a journal, also of those that have not been made. Read-only: starts nothing.
     async fn journalled(&self) -> Result<Vec<String>>;
 

@@ -52,6 +52,11 @@ impl Fleets for Aws {
         Ok(services)
     }
 
+    /// AWS watches by itself.
+    async fn is_watched(&self, _: &str) -> Result<bool> {
+        Ok(true)
+    }
+
     async fn journalled(&self) -> Result<Vec<String>> {
         Ok(self.all_recorded().await?.1)
     }
