@@ -18,7 +18,6 @@ use super::disk;
 use super::loop_device::LoopDevice;
 use super::records::{names_in, read_json, remove_dir, write_atomically, write_json};
 use super::{Local, filter, private_mount};
-use crate::images::{LAYER_KEPT, VOLUME_KEPT};
 use crate::{
     Access, Attachment, ImageFilter, Images, InUse, LayerRecord, LeftOver, RegisteredImage, Registration, SourceImage,
     StoredVerdict, VolumeRecord, VolumeSpec,
@@ -29,10 +28,6 @@ pub(super) const DISK: &str = "disk.raw";
 
 /// The digests of its blocks, beside the disk of an image or a complete volume.
 pub(super) const DIGESTS: &str = "blocks.sha256";
-
-const DIRECTORY: &str = "directory";
-const VOLUME: &str = "volume";
-const LAYER: &str = "layer";
 
 impl Local {
     fn images_dir(&self) -> PathBuf {
@@ -336,36 +331,11 @@ impl Images for Local {
     }
 
     async fn left_over(&self) -> Result<Vec<LeftOver>> {
-        let directory = |name: String| LeftOver { kind: DIRECTORY, from: format!("process {name}"), id: name };
-        let mut found: Vec<_> = self.abandoned()?.into_iter().map(directory).collect();
-        let from = |created: Timestamp| format!("complete since {created:.0}");
-        for id in names_in(&self.state.join("volumes"))? {
-            let volume = self.volume(&id).await?;
-            let created =
-                volume.map(|volume| volume.created).filter(|created| *created < Timestamp::now() - VOLUME_KEPT);
-            found.extend(created.map(|created| LeftOver { kind: VOLUME, id, from: from(created) }));
-        }
-        let mut layers = self.layers().await?;
-        layers.retain(|layer| layer.created < Timestamp::now() - LAYER_KEPT);
-        found.extend(layers.into_iter().map(|layer| LeftOver {
-            kind: LAYER,
-            id: layer.key,
-            from: from(layer.created),
-        }));
-        Ok(found)
+        self.expired().await
     }
 
     async fn delete_left_over(&self, left_over: &LeftOver) -> Result<()> {
-        let id = &left_over.id;
-        match left_over.kind {
-            VOLUME => self.delete_volume(id).await,
-            LAYER => {
-                // Whoever makes the layer anew at this moment holds its lock.
-                let _lock = self.lock_layer(id).await?;
-                self.delete_layer(id).await
-            }
-            _ => remove_dir(&self.state.join("tmp").join(id)),
-        }
+        self.delete_expired(left_over).await
     }
 
     async fn leave_volume(&self, volume: &VolumeRecord) -> Result<String> {

@@ -26,6 +26,7 @@ mod filter;
 mod fleets;
 mod images;
 mod instances;
+mod left_over;
 mod locald;
 mod loop_device;
 mod objects;
