@@ -114,8 +114,7 @@ impl Region {
 
     /// The journal that the manifest has.
     pub fn journal_in_manifest(&self, image: usize) -> Value {
-        let manifest: Value = serde_json::from_slice(&fs::read(self.manifest(image)).unwrap()).unwrap();
-        manifest["journals"]["local"].clone()
+        json!(manifest::read(self.manifest(image).as_ref()).unwrap().journals["local"])
     }
 
     /// The journal that the tags of a group have.

@@ -151,8 +151,7 @@ fn a_deployment_that_was_killed_goes_on_when_it_is_run_again() {
         assert!(!rig.status()["unfinished"].is_null(), "the kill came too late");
     }
     let noted = || {
-        let manifest: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
-        let entries = manifest["journals"]["local"].as_array().unwrap().clone();
+        let entries = manifest::read(manifest.as_ref()).unwrap().journals["local"].clone();
         (entries[0]["group"].clone(), entries.last().unwrap()["event"].clone())
     };
     // The copy is written after the journal.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::baked::Version;
 use crate::rig::{Rig, rig_with_artifact, shell, succeeded};
+use crate::volumes::template;
 
 /// Names of the images that `imager images --prune` removed, and what it said.
 fn prune(rig: &Rig, keep: &str) -> (Vec<String>, String) {
@@ -32,8 +33,19 @@ fn images_of_old_versions_go_unless_instances_run_them() {
     assert!(refused.code == Some(3) && refused.stderr.contains("is in use by i-"), "{}", refused.stderr);
     assert_eq!(names(), [base.as_str(), one, bad]);
     rig.destroy();
-    assert_eq!(prune(&rig, "1").0, [one.as_str()]);
-    assert_eq!(names(), [base.as_str(), bad]);
+
+    // One that cannot be removed keeps no other from it.
+    let image: Value = serde_json::from_str(&rig.run("imager", &["inspect", one]).stdout).unwrap();
+    let directory = rig.state().join("images").join(image["id"].as_str().unwrap());
+    let attribute = |change: &str| cli::Command::new("chattr").arg(change).arg(&directory).run().unwrap();
+    attribute("+i");
+    let ended = rig.ask("imager", &["images", "--prune", "--keep", "0", "--json"]);
+    attribute("-i");
+    assert!(ended.code == Some(3) && ended.stderr.contains("could not be removed"), "{}", ended.stderr);
+    assert!(ended.stdout.contains(bad) && !ended.stdout.contains(one), "{}", ended.stdout);
+    assert_eq!(names(), [base.as_str(), one]);
+    assert_eq!(prune(&rig, "0").0, [one.as_str()]);
+    assert_eq!(names(), [base.as_str()]);
     let ended = rig.ask("imager", &["images", "--prune"]);
     assert!(ended.code == Some(2) && ended.stderr.contains("--keep <NUMBER>"), "{}", ended.stderr);
 }
@@ -41,12 +53,7 @@ fn images_of_old_versions_go_unless_instances_run_them() {
 #[test]
 fn volumes_and_layers_go_when_no_build_takes_them_up_any_more() {
     let rig = rig_with_artifact();
-    let template = format!(
-        r#"{{ "builders": [{{ "name": "b", "type": "amazon-chroot", "source_ami": "bookworm", "ami_name": "image-b",
-                "isolation": "chroot" }}],
-              "provisioners": [{}, {{ "type": "artifact" }}] }}"#,
-        shell("true")
-    );
+    let template = template("", &[&shell("true"), r#"{ "type": "artifact" }"#]);
     succeeded(rig.provision(&template, &[]));
     // The directories of the processes that have ended.
     succeeded(rig.ask("imager", &["gc"]));

@@ -5,7 +5,7 @@ use std::fs;
 use crate::rig::{Ended, Rig, rig_with_artifact as rig, shell, succeeded};
 
 /// A template of one builder with these options beside the usual ones.
-fn template(options: &str, provisioners: &[&str]) -> String {
+pub fn template(options: &str, provisioners: &[&str]) -> String {
     format!(
         r#"{{ "builders": [{{ "name": "b", "type": "amazon-chroot", "source_ami": "bookworm", "ami_name": "image-b",
                   "force_deregister": true, "isolation": "chroot"{options} }}],

@@ -108,7 +108,7 @@ pub fn update(
     if before.as_ref() == Some(&text) {
         return Ok(manifest);
     }
-    // The lock is held, so its name can be the same each time: what a killed run left of it is written over.
+    // The lock is held, so its name can be the same each time, and what a killed run left of it goes.
     let new = beside(path, ".new");
     write(&new, &text).and_then(|()| fs::rename(&new, path)).map_err(|error| {
         // It may not even be there.
@@ -119,9 +119,14 @@ pub fn update(
     Ok(manifest)
 }
 
-/// Writes the text to a file that everybody may read: the manifest is for every stage, whoever runs it.
+/// Writes the text to a new file that everybody may read: the manifest is for every stage, whoever runs it. What has the
+/// name is removed, not opened: in a directory of many it could be somebody's link to something else.
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::create_new(path)?;
     file.set_permissions(Permissions::from_mode(0o644))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()

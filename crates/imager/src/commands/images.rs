@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use cli::{ExitCode, narrate};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -24,15 +24,25 @@ pub(crate) struct Args {
 
 /// Lists all images, oldest first; with `--prune`, those that it removed.
 pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode> {
-    let mut images = provider.list().await?;
-    let aliases = provider.aliases().await?;
-    if let Some(keep) = args.keep {
-        let aliased = aliases.values().map(String::as_str).collect();
-        images = remove(provider, superseded(images, keep, &aliased)).await?;
+    let (images, aliases) = (provider.list().await?, provider.aliases().await?);
+    let (images, failed) = match args.keep {
+        Some(keep) => {
+            let aliased = aliases.values().map(String::as_str).collect();
+            remove(provider, superseded(images, keep, &aliased)).await
+        }
+        None => (images, Vec::new()),
+    };
+    print(&images, &aliases, args.json)?;
+    if !failed.is_empty() {
+        bail!("{} could not be removed: see the notes above, and run again", failed.join(", "));
     }
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&images)?);
-        return Ok(ExitCode::Done);
+    Ok(ExitCode::Done)
+}
+
+fn print(images: &[RegisteredImage], aliases: &BTreeMap<String, String>, json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(images)?);
+        return Ok(());
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["ID", "NAME", "TYPE", "SIZE", "CREATED", "TESTED", "ALIASES"]);
@@ -55,20 +65,23 @@ pub(crate) async fn run(provider: &impl Images, args: &Args) -> Result<ExitCode>
         ]);
     }
     println!("{table}");
-    Ok(ExitCode::Done)
+    Ok(())
 }
 
-/// Removes the images. Returns those that are removed: what instances run stays.
-async fn remove(provider: &impl Images, images: Vec<RegisteredImage>) -> Result<Vec<RegisteredImage>> {
-    let mut removed = Vec::new();
+/// Removes the images, but those that instances run. Returns those that are removed, and the ids of those that could not
+/// be: they do not keep the rest from it.
+async fn remove(provider: &impl Images, images: Vec<RegisteredImage>) -> (Vec<RegisteredImage>, Vec<String>) {
+    let (mut removed, mut failed) = (Vec::new(), Vec::new());
     for image in images {
         match provider.remove(&image.id).await {
             Ok(()) => removed.push(image),
-            Err(error) if error.is::<InUse>() => narrate::note(&format!("{error}")),
-            Err(error) => return Err(error),
+            Err(error) => {
+                narrate::note(&format!("{error:#}"));
+                failed.extend((!error.is::<InUse>()).then_some(image.id));
+            }
         }
     }
-    Ok(removed)
+    (removed, failed)
 }
 
 /// Of images that are sorted by age, those of all but the newest versions of each component, unless they have an alias.

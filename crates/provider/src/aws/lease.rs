@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::holder::Holder;
-use super::tags::{self, Tags};
+use super::tags::{LAYER, Tags};
 
 /// When the lease is over, in RFC 3339 and UTC. What does not have it is kept.
 pub(super) const EXPIRES: &str = "kiln:expires";
@@ -22,14 +22,14 @@ pub(super) fn ending(lease: SignedDuration) -> String {
 
 /// Whether a thing with these tags is ours, and its lease is over: its time is past, or the process that worked on it is
 /// known to have ended.
-pub(super) fn is_over(of: &Tags) -> bool {
-    let expires = of.get(EXPIRES).and_then(|text| text.parse::<Timestamp>().ok());
-    let is_left = || !of.contains_key(tags::LAYER) && holder(of).is_some_and(|holder| holder.has_ended());
-    of.contains_key(STAGE) && expires.is_some_and(|expires| expires < Timestamp::now() || is_left())
+pub(super) fn is_over(tags: &Tags) -> bool {
+    let expires = tags.get(EXPIRES).and_then(|text| text.parse::<Timestamp>().ok());
+    let is_left = || !tags.contains_key(LAYER) && holder(tags).is_some_and(|holder| holder.has_ended());
+    tags.contains_key(STAGE) && expires.is_some_and(|expires| expires < Timestamp::now() || is_left())
 }
 
-fn holder(of: &Tags) -> Option<Holder> {
-    serde_json::from_str(of.get(HOLDER)?).ok()
+fn holder(tags: &Tags) -> Option<Holder> {
+    serde_json::from_str(tags.get(HOLDER)?).ok()
 }
 
 #[cfg(test)]
@@ -56,7 +56,7 @@ mod tests {
         ended.process.started += 1;
         assert!(!held(&ours, &[]), "it is at work");
         assert!(held(&ended, &[]));
-        assert!(!held(&ended, &[(tags::LAYER, "1")]), "it was completed");
+        assert!(!held(&ended, &[(LAYER, "1")]), "it was completed");
         ended.machine = "another".to_owned();
         assert!(!held(&ended, &[]), "of another machine's processes nothing is known");
     }
